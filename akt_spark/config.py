@@ -1,0 +1,433 @@
+"""The configuration: strict models of ``conf/*.yaml``, and the one place for every default.
+
+``python -m akt_spark.config`` prints the commented default configuration (``conf/default.yaml`` is that output).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from akt_spark.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+EventType = Literal["impression", "click", "cart", "purchase"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys and wrong types are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class LakeConfig(Section):
+    """Where tables and artifacts live."""
+
+    root: str = Field("lake", description="folder or URI of the Delta tables; artifacts (models) lie beside them")
+
+
+class SparkConfig(Section):
+    """The Spark session. A master given to spark-submit wins."""
+
+    master: str = Field("local[2]", description="used only when the job is not started by spark-submit")
+    shuffle_partitions: PositiveInt = Field(4, description="partitions after a shuffle; 2-3 a core")
+    settings: dict[str, str] = Field({}, description="any other spark.* setting")
+
+
+class MovieLensSource(Section):
+    """MovieLens ratings: a rating is an impression, one of at least `positive_rating` also a click."""
+
+    kind: Literal["movielens"] = Field("movielens", description="movielens or shop")
+    path: str = Field("data/movielens-small", description="folder with ratings, movies and tags, or the official zip")
+    posters: str | None = Field(None, description="folder of <movieId>.jpg (or .png), if there is one")
+    positive_rating: float = Field(4.0, description="a rating from here on is a click")
+
+
+class ShopSource(Section):
+    """The synthetic shop (sources/shop.py), as written by its generator."""
+
+    kind: Literal["shop"] = "shop"
+    path: str = Field(description="folder that the generator wrote")
+
+
+class SplitConfig(Section):
+    """The global time split, counted back from --ds: training, then validation, then test."""
+
+    validation_days: PositiveInt = Field(1, description="days of validation before the test period")
+    test_days: PositiveInt = Field(5, description="last days, up to and including --ds (the paper: 5)")
+
+    def train_end(self, ds: date) -> date:
+        """Last day of the training period."""
+        return ds - timedelta(days=self.test_days + self.validation_days)
+
+    def validation_end(self, ds: date) -> date:
+        """Last day of the validation period."""
+        return ds - timedelta(days=self.test_days)
+
+
+class FeaturesConfig(Section):
+    """Sequences and activity features."""
+
+    sequence_length: PositiveInt = Field(100, description="newest events kept in a history")
+    history_events: list[EventType] = Field(["click", "cart", "purchase"], description="events that enter histories")
+    click_window_minutes: NonNegative = Field(
+        30.0, description="a click of the same user and item this long after an impression labels it 1"
+    )
+    ctr_prior: Share = Field(0.05, description="CTR of an id without history")
+    ctr_prior_weight: PositiveFloat = Field(20.0, description="impressions that the prior is worth")
+    attribute_buckets: PositiveInt = Field(10_000, description="hash buckets of static attributes")
+
+
+class SegmentConfig(Section):
+    """Head and tail of one entity, counted in the training period."""
+
+    tail_below: PositiveInt = Field(description="tail: fewer impressions than this (paper: items 10, users 5)")
+    rule: Literal["threshold", "quantile"] = Field(
+        "threshold", description="how teachers and students are chosen: by counts, or by share of ids with impressions"
+    )
+    teacher_at_least: PositiveInt = Field(100, description="threshold rule: a teacher has this many impressions")
+    student_below: PositiveInt = Field(description="threshold rule: a student has fewer impressions than this")
+    teacher_share: Share = Field(0.2, description="quantile rule: this share of ids, the most active, are teachers")
+    student_share: Share = Field(0.5, description="quantile rule: this share, the least active, are students")
+
+
+class SegmentsConfig(Section):
+    """Head and tail, teachers and students (method.md 5.3)."""
+
+    item: SegmentConfig = SegmentConfig(tail_below=10, student_below=10)
+    user: SegmentConfig = SegmentConfig(tail_below=5, student_below=5)
+
+
+class EncoderConfig(Section):
+    """The multimodal encoder that embeds items."""
+
+    family: Literal["minilm_vl"] = Field("minilm_vl", description="a family of content/encoders")
+    use_images: bool = Field(True, description="false: text only")
+    image_size: PositiveInt = Field(128, description="pixels a side that an image is resized to")
+    max_tokens: PositiveInt = Field(96, description="longer texts are cut")
+    batch_size: PositiveInt = Field(64, description="items a forward pass")
+    rows_per_task: PositiveInt = Field(1024, description="items a Spark task")
+    gpus_per_task: NonNegative = Field(0.0, description="above 0: the stage asks for GPUs by a resource profile")
+
+
+class AlignmentConfig(Section):
+    """Item alignment: co-click pairs and contrastive training (method.md 2)."""
+
+    pair_gap_days: PositiveFloat = Field(7.0, description="clicks of one user at most this far apart make a pair")
+    pair_window: PositiveInt = Field(5, description="a click pairs with at most this many next clicks of the user")
+    lift_gamma: Share = Field(0.5, description="popularity exponent of the pair score")
+    lift_kappa: NonNegative = Field(5.0, description="shrinkage of the pair score")
+    pairs_per_item: PositiveInt = Field(20, description="best-scored pairs kept an anchor")
+    held_out_share: Share = Field(0.1, description="share of pairs kept to measure recall")
+    dim: PositiveInt = Field(128, description="length of an aligned vector")
+    hidden: PositiveInt = Field(512, description="width of the projection head")
+    temperature: PositiveFloat = Field(0.05, description="of the contrastive loss")
+    false_negative_margin: NonNegative = Field(0.1, description="in-batch negatives this much above the pair are masked")
+    batch_size: PositiveInt = Field(512, description="pairs a step")
+    epochs: PositiveInt = Field(10, description="passes over the pairs at most; the best on held-out pairs is kept")
+    learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
+    recall_at: PositiveInt = Field(50, description="k of the recall that the gate compares, aligned against raw")
+    refresh_days: PositiveInt = Field(30, description="an encoder younger than this is reused")
+    seed: int = Field(1, description="of initialisation, split and batches")
+
+
+class InterestConfig(Section):
+    """The user model: a causal transformer over aligned item vectors (method.md 3)."""
+
+    history: PositiveInt = Field(50, description="newest clicks it reads")
+    layers: PositiveInt = Field(1, description="transformer layers")
+    heads: PositiveInt = Field(4, description="attention heads")
+    temperature: PositiveFloat = Field(0.05, description="of the contrastive loss")
+    category_weight: NonNegative = Field(0.5, description="weight of the category cross-entropy")
+    batch_size: PositiveInt = Field(64, description="users a step")
+    epochs: PositiveInt = Field(8, description="passes over the users")
+    learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
+    min_variance_ratio: NonNegative = Field(0.5, description="collapse gate: variance of users against that of items")
+    seed: int = Field(1, description="of initialisation and batches")
+
+
+class QuantizerConfig(Section):
+    """A residual quantiser (method.md 4)."""
+
+    kind: Literal["rqvae"] = Field("rqvae", description="rqvae")
+    sizes: list[PositiveInt] = Field(description="codes a level")
+    hidden: list[PositiveInt] = Field([256, 128], description="widths of the encoder, mirrored in the decoder")
+    latent_dim: PositiveInt = Field(32, description="length of the quantised latent")
+    commitment: NonNegative = Field(0.25, description="weight of the commitment term (beta)")
+    rotation_trick: bool = Field(True, description="rotation trick; false: straight-through")
+    warmup_epochs: PositiveInt = Field(10, description="epochs as a plain autoencoder before k-means initialisation")
+    epochs: PositiveInt = Field(60, description="epochs after it")
+    batch_size: PositiveInt = Field(1024, description="vectors a step")
+    learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
+    dead_code_steps: PositiveInt = Field(50, description="steps between resets of dead codes")
+    dead_code_share: Share = Field(0.1, description="dead: used less than this share of uniform use")
+    fit_rows: PositiveInt = Field(200_000, description="vectors sampled for fitting")
+    seed: int = Field(1, description="of initialisation and batches")
+
+
+class HealthGateConfig(Section):
+    """Nothing is published below these (method.md 4.4)."""
+
+    min_coverage: Share = Field(0.9, description="used codes of every level")
+    min_head_coverage: Share = Field(0.9, description="tail ids that share the first code with a teacher")
+    max_largest_bucket: Share = Field(0.2, description="share of ids in the largest full-ID bucket")
+    max_reconstruction_error: PositiveFloat = Field(0.9, description="unexplained share of the variance")
+
+
+class SemanticConfig(Section):
+    """Semantic IDs of items and users."""
+
+    item: QuantizerConfig = QuantizerConfig(sizes=[64, 64, 32])
+    user: QuantizerConfig = QuantizerConfig(sizes=[64, 32])
+    item_gate: HealthGateConfig = HealthGateConfig()
+    user_gate: HealthGateConfig = HealthGateConfig()
+
+
+class SamplesConfig(Section):
+    """Training samples."""
+
+    block_rows: PositiveInt = Field(8192, description="rows a file (one row group): the unit that readers shuffle")
+    seed: int = Field(1, description="of the placement of samples in blocks")
+
+
+class ModelConfig(Section):
+    """One ranker; a variant is a set of overrides (method.md 5, 6, 11)."""
+
+    dim: PositiveInt = Field(16, description="width of an embedding")
+    hidden: list[PositiveInt] = Field([128, 64], description="widths of the tower")
+    dropout: Share = Field(0.1, description="in the tower")
+    recent: PositiveInt = Field(20, description="newest history entries of the target attention")
+    searched: PositiveInt = Field(50, description="newest history entries kept by hard search")
+    attention_hidden: PositiveInt = Field(32, description="width of the attention MLP")
+    hard_search: Literal["category", "sid"] = Field("sid", description="what a long-history entry must share")
+    cluster_mode: Literal["none", "per_id", "prefix", "hybrid"] = Field("hybrid", description="cluster embedding c")
+    normalise_cluster: bool = Field(True, description="per_id: forward-normalise c")
+    gate_floor: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.2, description="floor of the activity gate")
+    codes: Literal["semantic", "random"] = Field("semantic", description="random: shuffled codes, the control")
+    transfer: bool = Field(True, description="asymmetric transfer loss")
+    teacher: Literal["fused", "cluster"] = Field("fused", description="what a teacher shows: e or c")
+    lambda_student: NonNegative = Field(1.0, description="weight of head-to-tail transfer (the paper's lambda 2)")
+    lambda_teacher: NonNegative = Field(0.0, description="weight of tail-to-head transfer (the paper's lambda 1)")
+    transfer_temperature: PositiveFloat = Field(0.2, description="of the transfer loss")
+    transfer_learning_rate: PositiveFloat = Field(0.05, description="of the transfer term's own plain SGD")
+    transfer_warmup: Share = Field(0.1, description="share of steps over which the transfer grows to full weight")
+    students_per_step: PositiveInt = Field(256, description="students drawn a step and rank")
+    teachers_per_cluster: PositiveInt = Field(4, description="teachers drawn for a student's cluster")
+    random_teachers: PositiveInt = Field(256, description="teachers of any cluster, as negatives")
+    class_balance: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="beta of the student weights")
+    orthogonality: NonNegative = Field(0.02, description="weight of the orthogonality loss")
+    aggregation: bool = Field(True, description="hierarchical feature aggregation with a cluster view")
+    residual_instance: bool = Field(True, description="the instance view also enters the tower beside the fusion")
+    snapshot_steps: PositiveInt = Field(100, description="steps between refreshes of the cluster means")
+    content_view: bool = Field(True, description="aligned vectors, pooled history and similarity histogram")
+
+
+class TrainingConfig(Section):
+    """The training loop."""
+
+    ranks: PositiveInt = Field(2, description="Horovod ranks; Spark must have this many task slots")
+    backend: Literal["horovod", "inline"] = Field("horovod", description="inline: one process, for debugging")
+    batch_size: PositiveInt = Field(512, description="samples a step and rank")
+    epochs: PositiveInt = Field(3, description="at most; the best on validation is kept")
+    learning_rate: PositiveFloat = Field(1e-3, description="of the dense layers (Adam)")
+    id_learning_rate: PositiveFloat = Field(2e-3, description="of the ID tables (lazy Adam)")
+    seeds: list[int] = Field([1], min_length=1, description="every variant is trained once a seed")
+    shuffle_blocks: PositiveInt = Field(4, description="blocks that are mixed in memory")
+
+
+class RankerConfig(Section):
+    """The rankers that a night trains."""
+
+    model: ModelConfig = ModelConfig()
+    variants: dict[str, dict[str, Any]] = Field(
+        {
+            "akt_rec": {},
+            "base": {
+                "cluster_mode": "none",
+                "transfer": False,
+                "orthogonality": 0.0,
+                "aggregation": False,
+                "content_view": False,
+                "hard_search": "category",
+            },
+            "prefix_residual": {
+                "transfer": False,
+                "orthogonality": 0.0,
+                "aggregation": False,
+                "content_view": False,
+                "hard_search": "category",
+            },
+            "random_sid": {"codes": "random"},
+        },
+        min_length=1,
+        description="name: overrides of ranker.model",
+    )
+
+    @model_validator(mode="after")
+    def _variants_are_models(self) -> RankerConfig:
+        for name in self.variants:
+            self.variant(name)
+        return self
+
+    def variant(self, name: str) -> ModelConfig:
+        """The model of a variant: ``ranker.model`` with the variant's overrides."""
+        return ModelConfig.model_validate(self.model.model_dump() | self.variants[name])
+
+
+class EvaluationConfig(Section):
+    """Evaluation."""
+
+    reference: str = Field("base", description="variant that the others are compared with")
+    calibration_bins: PositiveInt = Field(20, description="equal-mass bins of the calibration error")
+    bootstrap: PositiveInt = Field(1000, description="resamples of users for the intervals of differences")
+
+
+class ReportConfig(Section):
+    """The report that people read."""
+
+    path: str = Field("report", description="folder of index.html and summary.json")
+    example_clusters: PositiveInt = Field(8, description="clusters shown with their titles")
+
+
+class Config(Section):
+    """Everything. See ``conf/default.yaml``."""
+
+    lake: LakeConfig = LakeConfig()
+    spark: SparkConfig = SparkConfig()
+    source: MovieLensSource | ShopSource = Field(MovieLensSource(), discriminator="kind")
+    split: SplitConfig = SplitConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    segments: SegmentsConfig = SegmentsConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
+    interest: InterestConfig = InterestConfig()
+    semantic: SemanticConfig = SemanticConfig()
+    samples: SamplesConfig = SamplesConfig()
+    ranker: RankerConfig = RankerConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _reference_is_trained(self) -> Config:
+        if self.evaluation.reference not in self.ranker.variants:
+            known = ", ".join(self.ranker.variants)
+            raise ValueError(f"evaluation.reference is '{self.evaluation.reference}', which is no variant ({known})")
+        return self
+
+
+def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file and applies ``a.b=c`` overrides (values are YAML) on top of the defaults.
+
+    Raises:
+        ConfigError: with the key, the value and what is allowed.
+    """
+    values = _read_yaml(Path(path)) if path else {}
+    for override in overrides:
+        values = _set(values, override)
+    try:
+        return Config.model_validate(_merge(Config(), values))
+    except ValidationError as error:
+        origin = path or "defaults"
+        raise ConfigError(f"configuration {origin}:\n" + "\n".join(_explain(error, values))) from None
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short stable hash of JSON-like values (16 hex digits)."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"configuration file {path} does not exist: give --conf-file a YAML file such as conf/demo.yaml")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"configuration file {path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"configuration file {path} must hold sections such as 'lake:', not {type(values).__name__}")
+    return values
+
+
+def _set(values: dict[str, Any], override: str) -> dict[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {override}: write it as section.key=value, for example --set lake.root=my_lake")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from None
+    first, *rest = key.split(".")
+    if not rest:
+        return values | {first: value}
+    child = values.get(first) or {}
+    if not isinstance(child, dict):
+        raise ConfigError(f"--set {override}: '{first}' holds {child!r}, not a section")
+    return values | {first: _set(child, f"{'.'.join(rest)}={text}")}
+
+
+def _merge(defaults: Section, values: dict[str, Any]) -> dict[str, Any]:
+    """Lays values over defaults, section by section; a source of another kind replaces the default source whole."""
+    merged = {name: getattr(defaults, name) for name in type(defaults).model_fields}
+    for key, value in values.items():
+        default = merged.get(key)
+        same_kind = isinstance(value, dict) and value.get("kind", getattr(default, "kind", None)) == getattr(default, "kind", None)
+        merged[key] = _merge(default, value) if isinstance(default, Section) and same_kind else value
+    return merged
+
+
+def _explain(error: ValidationError, values: dict[str, Any]) -> Iterator[str]:
+    for problem in error.errors():
+        # pydantic adds the tag of a chosen union member to the location; a reader knows only YAML keys
+        place = [str(p) for p in problem["loc"] if p not in ("movielens", "shop")]
+        key = ".".join(place) or "(whole)"
+        if problem["type"] == "extra_forbidden":
+            yield f"  {key}: unknown key (value {problem['input']!r}); allowed here: {', '.join(_siblings(place))}"
+        elif problem["type"] == "missing":
+            yield f"  {key}: required, but not given"
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            shown = f" (value {problem['input']!r})" if problem["type"] != "value_error" else ""
+            yield f"  {key}: {message}{shown}"
+
+
+def _siblings(place: list[str]) -> list[str]:
+    """Keys allowed beside an unknown key, found by walking the default configuration."""
+    parents = place[:-1]
+    try:
+        parent = reduce(lambda node, key: getattr(node, key), parents, Config())
+    except AttributeError:
+        return []
+    return sorted(type(parent).model_fields) if isinstance(parent, BaseModel) else []
+
+
+def default_yaml() -> str:
+    """The commented default configuration."""
+    header = "# Every key with its default. Generated: python -m akt_spark.config > conf/default.yaml\n"
+    return header + "\n".join(_yaml_lines(Config(), 0)) + "\n"
+
+
+def _yaml_lines(section: Section, depth: int) -> Iterator[str]:
+    pad = "  " * depth
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            summary = (type(value).__doc__ or "").splitlines()[0]
+            yield f"{pad}{name}:  # {summary}" if depth else f"\n{name}:  # {summary}"
+            yield from _yaml_lines(value, depth + 1)
+        else:
+            shown = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).strip().removesuffix("\n...")
+            yield f"{pad}{name}: {shown}  # {field.description}"
+
+
+if __name__ == "__main__":
+    print(default_yaml(), end="")

@@ -1,0 +1,13 @@
+-- key: user_id
+-- written by: build_sequences
+CREATE TABLE IF NOT EXISTS features.user_sequences (
+  user_id STRING NOT NULL COMMENT 'the user',
+  as_of DATE NOT NULL COMMENT 'the last day whose events are included',
+  length INT NOT NULL COMMENT 'number of events kept, at most sequences.length',
+  items ARRAY<STRING> NOT NULL COMMENT 'item ids, newest first',
+  event_types ARRAY<STRING> NOT NULL COMMENT 'event types, newest first',
+  event_times ARRAY<TIMESTAMP> NOT NULL COMMENT 'event times, newest first'
+) USING DELTA
+COMMENT 'The newest events of every user'
+LOCATION '${location}'
+TBLPROPERTIES ('delta.constraints.same_length' = 'size(items) = length AND size(event_types) = length AND size(event_times) = length')

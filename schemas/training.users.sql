@@ -1,0 +1,23 @@
+-- key: idx
+-- written by: build_samples
+CREATE TABLE IF NOT EXISTS training.users (
+  idx INT NOT NULL COMMENT 'features.user_index',
+  user_id STRING NOT NULL COMMENT 'the user',
+  impressions BIGINT NOT NULL COMMENT 'in the training period',
+  clicks BIGINT NOT NULL COMMENT 'in the training period',
+  segment STRING NOT NULL COMMENT 'head, tail or cold (no impressions) in the training period, by the configured threshold',
+  role STRING NOT NULL COMMENT 'teacher, student or none in the asymmetric transfer',
+  category INT NOT NULL COMMENT 'hashed leaf category, 0 when there is none: the key of category hard search',
+  attributes ARRAY<INT> NOT NULL COMMENT 'hashed static attributes, fixed length, 0 for missing',
+  activity ARRAY<FLOAT> NOT NULL COMMENT 'activity features as of the end of the training period (features/samples.py names them)',
+  codes ARRAY<INT> COMMENT 'published semantic ID, null where there is none',
+  codebook_version STRING COMMENT 'the codebook of the codes',
+  vector ARRAY<FLOAT> COMMENT 'aligned embedding, null where there is none'
+) USING DELTA
+COMMENT 'What the ranker looks up for every user, frozen at the end of the training period'
+LOCATION '${location}'
+TBLPROPERTIES (
+  'delta.enableDeletionVectors' = 'false',
+  'delta.constraints.known_segment' = "segment IN ('head', 'tail', 'cold')",
+  'delta.constraints.known_role' = "role IN ('teacher', 'student', 'none')"
+)
