@@ -78,7 +78,9 @@ class FeaturesConfig(Section):
     """Sequences and activity features."""
 
     sequence_length: PositiveInt = Field(100, description="newest events kept in a history")
-    history_events: list[EventType] = Field(["click", "cart", "purchase"], description="events that enter histories")
+    history_events: list[EventType] = Field(
+        ["click", "cart", "purchase"], min_length=1, description="events that enter histories"
+    )
     click_window_minutes: NonNegative = Field(
         30.0, description="a click of the same user and item this long after an impression labels it 1"
     )
@@ -98,6 +100,16 @@ class SegmentConfig(Section):
     student_below: PositiveInt = Field(description="threshold rule: a student has fewer impressions than this")
     teacher_share: Share = Field(0.2, description="quantile rule: this share of ids, the most active, are teachers")
     student_share: Share = Field(0.5, description="quantile rule: this share, the least active, are students")
+
+    @model_validator(mode="after")
+    def _roles_are_disjoint(self) -> SegmentConfig:
+        if self.teacher_at_least < self.student_below:
+            raise ValueError(
+                f"teacher_at_least ({self.teacher_at_least}) must not be below student_below ({self.student_below})"
+            )
+        if self.teacher_share + self.student_share > 1:
+            raise ValueError(f"teacher_share ({self.teacher_share}) + student_share ({self.student_share}) must be at most 1")
+        return self
 
 
 class SegmentsConfig(Section):
@@ -164,8 +176,9 @@ class QuantizerConfig(Section):
     latent_dim: PositiveInt = Field(32, description="length of the quantised latent")
     commitment: NonNegative = Field(0.25, description="weight of the commitment term (beta)")
     rotation_trick: bool = Field(True, description="rotation trick; false: straight-through")
-    warmup_epochs: PositiveInt = Field(10, description="epochs as a plain autoencoder before k-means initialisation")
-    epochs: PositiveInt = Field(60, description="epochs after it")
+    warmup_steps: PositiveInt = Field(200, description="steps as a plain autoencoder before k-means initialisation")
+    kmeans_init: bool = Field(True, description="k-means++ on the residuals of every level; false: small random codes")
+    steps: PositiveInt = Field(800, description="steps after it, however many vectors there are")
     batch_size: PositiveInt = Field(1024, description="vectors a step")
     learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
     dead_code_steps: PositiveInt = Field(50, description="steps between resets of dead codes")
@@ -230,6 +243,17 @@ class ModelConfig(Section):
     snapshot_steps: PositiveInt = Field(100, description="steps between refreshes of the cluster means")
     content_view: bool = Field(True, description="aligned vectors, pooled history and similarity histogram")
 
+    @model_validator(mode="after")
+    def _losses_have_parameters(self) -> ModelConfig:
+        if self.transfer and self.cluster_mode in ("none", "prefix"):
+            raise ValueError(
+                f"transfer trains cluster rows of single ids, and cluster_mode {self.cluster_mode} has none: "
+                "set transfer: false, or cluster_mode: hybrid or per_id"
+            )
+        if self.orthogonality and self.cluster_mode == "none":
+            raise ValueError("orthogonality compares c with d, and cluster_mode none has no c: set orthogonality: 0.0")
+        return self
+
 
 class TrainingConfig(Section):
     """The training loop."""
@@ -237,11 +261,13 @@ class TrainingConfig(Section):
     ranks: PositiveInt = Field(2, description="Horovod ranks; Spark must have this many task slots")
     backend: Literal["horovod", "inline"] = Field("horovod", description="inline: one process, for debugging")
     batch_size: PositiveInt = Field(512, description="samples a step and rank")
-    epochs: PositiveInt = Field(3, description="at most; the best on validation is kept")
+    epochs: PositiveInt = Field(3, description="passes over the samples; the best on validation is kept")
     learning_rate: PositiveFloat = Field(1e-3, description="of the dense layers (Adam)")
     id_learning_rate: PositiveFloat = Field(2e-3, description="of the ID tables (lazy Adam)")
-    seeds: list[int] = Field([1], min_length=1, description="every variant is trained once a seed")
+    seeds: list[NonNegativeInt] = Field([1], min_length=1, description="every variant is trained once a seed")
+    reader: Literal["petastorm", "arrow"] = Field("petastorm", description="what reads the samples; same batches")
     shuffle_blocks: PositiveInt = Field(4, description="blocks that are mixed in memory")
+    curve_steps: PositiveInt = Field(10, description="steps between two points of the loss curves")
 
 
 class RankerConfig(Section):
@@ -275,7 +301,12 @@ class RankerConfig(Section):
     @model_validator(mode="after")
     def _variants_are_models(self) -> RankerConfig:
         for name in self.variants:
-            self.variant(name)
+            try:
+                self.variant(name)
+            except ValidationError as error:
+                wrong = "; ".join(f"{'.'.join(map(str, p['loc']))}={p['input']!r}: {p['msg']}" for p in error.errors())
+                allowed = ", ".join(ModelConfig.model_fields)
+                raise ValueError(f"variants.{name}: {wrong} (keys of ranker.model: {allowed})") from None
         return self
 
     def variant(self, name: str) -> ModelConfig:

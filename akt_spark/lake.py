@@ -69,6 +69,9 @@ class Lake:
         """Creates the table if it is not there, and names it in the session's catalog."""
         if table not in self._registered:
             self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {table.split('.')[0]}")
+            if self.spark.conf.get("spark.sql.catalogImplementation") == "in-memory":
+                # the name may stand for the table of another lake opened before in this session; data stays
+                self.spark.sql(f"DROP TABLE IF EXISTS {table}")
             self.spark.sql(Template(Table.load(table).sql).substitute(location=self.path(table)))
             self._registered.add(table)
 
@@ -94,7 +97,10 @@ class Lake:
         """Newest version of a table; -1 when it does not exist."""
         if not self.exists(table):
             return -1
-        return DeltaTable.forPath(self.spark, self.path(table)).history(1).head()["version"]
+        # DeltaTable.history starts Spark jobs (half a second); a night asks for many versions
+        jvm = self.spark._jvm
+        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
+        return log.update(False, jvm.scala.Option.empty(), jvm.scala.Option.empty()).version()
 
     def overwrite(self, table: str, rows: DataFrame, where: str | None = None) -> None:
         """Replaces a table, or its rows that satisfy ``where``, in one commit."""

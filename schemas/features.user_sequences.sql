@@ -3,7 +3,7 @@
 CREATE TABLE IF NOT EXISTS features.user_sequences (
   user_id STRING NOT NULL COMMENT 'the user',
   as_of DATE NOT NULL COMMENT 'the last day whose events are included',
-  length INT NOT NULL COMMENT 'number of events kept, at most sequences.length',
+  length INT NOT NULL COMMENT 'number of events kept, at most features.sequence_length',
   items ARRAY<STRING> NOT NULL COMMENT 'item ids, newest first',
   event_types ARRAY<STRING> NOT NULL COMMENT 'event types, newest first',
   event_times ARRAY<TIMESTAMP> NOT NULL COMMENT 'event times, newest first'

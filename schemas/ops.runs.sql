@@ -1,7 +1,7 @@
 -- key: run_id, stage, started_at
 -- written by: every job
 CREATE TABLE IF NOT EXISTS ops.runs (
-  run_id STRING NOT NULL COMMENT 'day and configuration hash: a rerun of the same night has the same id',
+  run_id STRING NOT NULL COMMENT 'the closed day: a rerun of the same night has the same id',
   stage STRING NOT NULL COMMENT 'the stage',
   ds DATE NOT NULL COMMENT 'the closed day',
   status STRING NOT NULL COMMENT 'done, skipped or failed',

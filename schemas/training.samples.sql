@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS training.samples (
   user_idx INT NOT NULL COMMENT 'features.user_index',
   item_idx INT NOT NULL COMMENT 'features.item_index',
   history_length INT NOT NULL COMMENT 'entries of history that are not padding',
-  history ARRAY<INT> NOT NULL COMMENT 'item_idx of the newest positive events strictly before the impression, newest first, padded with 0 to sequences.length',
+  history ARRAY<INT> NOT NULL COMMENT 'item_idx of the newest positive events strictly before the impression, newest first, padded with 0 to features.sequence_length',
   user_activity ARRAY<FLOAT> NOT NULL COMMENT 'activity features of the user from days strictly before the day of the impression',
   item_activity ARRAY<FLOAT> NOT NULL COMMENT 'activity features of the item from days strictly before the day of the impression'
 ) USING DELTA

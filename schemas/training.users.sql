@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS training.users (
   role STRING NOT NULL COMMENT 'teacher, student or none in the asymmetric transfer',
   category INT NOT NULL COMMENT 'hashed leaf category, 0 when there is none: the key of category hard search',
   attributes ARRAY<INT> NOT NULL COMMENT 'hashed static attributes, fixed length, 0 for missing',
-  activity ARRAY<FLOAT> NOT NULL COMMENT 'activity features as of the end of the training period (features/samples.py names them)',
+  activity ARRAY<FLOAT> NOT NULL COMMENT 'activity features as of the end of the training period (ACTIVITY_FEATURES of features/activity.py)',
   codes ARRAY<INT> COMMENT 'published semantic ID, null where there is none',
   codebook_version STRING COMMENT 'the codebook of the codes',
   vector ARRAY<FLOAT> COMMENT 'aligned embedding, null where there is none'

@@ -1,0 +1,80 @@
+"""Encoder families: what turns an item's text and photo into a vector.
+
+A spec is small, picklable and travels to Spark's workers; an encoder holds weights and never leaves its process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from akt_spark.config import EncoderConfig
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Vectors of one batch, and what the encoder saw of each row.
+
+    Attributes:
+        vectors: (B, dim) float32, L2-normalised.
+        image_missing: (B,) bool, no image was given.
+        image_corrupt: (B,) bool, the image could not be decoded; the vector is exactly that of the text alone.
+        n_tokens: (B,) int32, text tokens read, special tokens included.
+        truncated: (B,) bool, the text was longer than that.
+    """
+
+    vectors: np.ndarray
+    image_missing: np.ndarray
+    image_corrupt: np.ndarray
+    n_tokens: np.ndarray
+    truncated: np.ndarray
+
+
+class Encoder(Protocol):
+    """A loaded encoder. A row's vector does not depend on the rest of its batch (to 1e-5)."""
+
+    revision: str
+    dim: int
+
+    def encode(self, texts: Sequence[str], images: Sequence[bytes | None]) -> Encoded:
+        """Encodes B texts with their encoded images (None: no image)."""
+        ...
+
+
+class EncoderSpec(Protocol):
+    """How to load an encoder in any process."""
+
+    @property
+    def family(self) -> str:
+        """Key of the registry."""
+        ...
+
+    @property
+    def revision(self) -> str:
+        """Changes with anything that changes a vector, and with nothing else."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        ...
+
+    @property
+    def use_images(self) -> bool:
+        """Whether images need to be shipped to it."""
+        ...
+
+    def load(self, device: str) -> Encoder:
+        """Loads the weights onto a torch device."""
+        ...
+
+
+def encoder_spec(config: EncoderConfig) -> EncoderSpec:
+    """The spec of the configured family."""
+    from akt_spark.content.encoders.minilm_vl import MiniLMVLSpec  # imports torch: only where an encoder is wanted
+
+    families = {"minilm_vl": MiniLMVLSpec}
+    return families[config.family](config.use_images, config.image_size, config.max_tokens)

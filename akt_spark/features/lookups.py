@@ -1,0 +1,122 @@
+"""What the ranker looks up for every item and user, frozen at the end of the training period."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from akt_spark.errors import MissingInput
+from akt_spark.features.activity import activity_vector, as_of
+from akt_spark.features.segments import segments
+from akt_spark.stage import Context
+
+PROFILE_VALUES = 4
+ITEM_ATTRIBUTES = ("category_1", "category_2", "category_3", "leaf_category", "brand", "price_band")
+
+
+def lookup_rows(ctx: Context, entity: str) -> DataFrame:
+    """One row for every id of ``features.<entity>_index``: the columns of ``training.<entity>s``.
+
+    Raises:
+        MissingInput: when there are no semantic IDs or embeddings yet.
+    """
+    id_column, lake = f"{entity}_id", ctx.lake
+    train_end = ctx.config.split.train_end(ctx.ds)
+    catalogue = _items(ctx) if entity == "item" else _users(ctx)
+    log = lake.read(f"features.{entity}_activity")
+    state = as_of(log, train_end).select(id_column, F.struct(*log.columns[1:]).alias("state"))
+    activity = activity_vector(F.col("state"), F.lit(train_end + timedelta(days=1)), ctx.config.features)
+    rows = segments(lake, entity, train_end, getattr(ctx.config.segments, entity))
+    for part in (state, catalogue, _codes(ctx, entity), _vectors(ctx, entity)):
+        rows = rows.join(part, on=id_column, how="left")
+    width = len(ITEM_ATTRIBUTES) if entity == "item" else PROFILE_VALUES
+    return rows.join(lake.read(f"features.{entity}_index"), on=id_column, how="inner").select(
+        "idx",
+        id_column,
+        "impressions",
+        "clicks",
+        "segment",
+        "role",
+        F.coalesce("category", F.lit(0)).alias("category"),
+        F.coalesce("attributes", F.array_repeat(F.lit(0), width)).alias("attributes"),
+        activity.alias("activity"),
+        "codes",
+        "codebook_version",
+        "vector",
+    )
+
+
+def item_attributes(buckets: int) -> Column:
+    """Hashed static attributes of a row of ``bronze.items``, in the order of ``ITEM_ATTRIBUTES``; 0 for missing."""
+    path = F.col("category")
+    values = [F.get(path, F.lit(level)) for level in range(3)] + [_leaf(path), F.col("brand"), _price_band()]
+    return F.array(*(_bucket(name, value, buckets) for name, value in zip(ITEM_ATTRIBUTES, values, strict=True)))
+
+
+def user_attributes(buckets: int) -> Column:
+    """Hashed profile values of a row of ``bronze.users``: the first four in the order of their keys, then zeros."""
+    keys = F.slice(F.array_sort(F.map_keys("profile")), 1, PROFILE_VALUES)
+    hashed = F.transform(keys, lambda key: _bucket(key, F.element_at("profile", key), buckets))
+    missing = F.array_repeat(F.lit(0), PROFILE_VALUES)
+    return F.slice(F.concat(F.coalesce(hashed, F.array().cast("array<int>")), missing), 1, PROFILE_VALUES)
+
+
+def _items(ctx: Context) -> DataFrame:
+    buckets = ctx.config.features.attribute_buckets
+    category = _bucket("leaf_category", _leaf(F.col("category")), buckets)
+    items = ctx.lake.read("bronze.items")
+    return items.select("item_id", item_attributes(buckets).alias("attributes"), category.alias("category"))
+
+
+def _users(ctx: Context) -> DataFrame:
+    attributes = user_attributes(ctx.config.features.attribute_buckets)
+    return ctx.lake.read("bronze.users").select("user_id", attributes.alias("attributes"), F.lit(0).alias("category"))
+
+
+def _codes(ctx: Context, entity: str) -> DataFrame:
+    """Codes of the published codebook."""
+    codebooks = ctx.lake.read("semantic.codebooks").where(
+        (F.col("entity") == entity) & (F.col("status") == "published")
+    )
+    published = codebooks.select("codebook_version")
+    if published.isEmpty():
+        raise MissingInput("semantic.codebooks", "build_semantic_ids", f"has no published codebook of {entity}s")
+    ids = ctx.lake.read(f"semantic.{entity}_ids").join(F.broadcast(published), on="codebook_version", how="left_semi")
+    return ids.select(f"{entity}_id", "codes", "codebook_version")
+
+
+def _vectors(ctx: Context, entity: str) -> DataFrame:
+    """Vectors of the newest aligned encoder that saw nothing after the training period."""
+    usable = (
+        (F.col("entity") == entity)
+        & (F.col("stage") == "aligned")
+        & (F.col("status") == "registered")
+        & (F.col("trained_until") <= F.lit(ctx.config.split.train_end(ctx.ds)))
+    )
+    encoders = (
+        ctx.lake.read("content.encoders").where(usable).orderBy(F.desc("ds"), F.desc("trained_until"), "revision")
+    )
+    newest = encoders.head()
+    if newest is None:
+        raise MissingInput("content.encoders", "align_encoder", f"has no aligned encoder of {entity}s for this --ds")
+    embeddings = ctx.lake.read(f"content.{entity}_embeddings").where(F.col("revision") == newest["revision"])
+    return embeddings.select(f"{entity}_id", "vector")
+
+
+def _bucket(name: Column | str, value: Column, buckets: int) -> Column:
+    """A bucket from 1 to ``buckets`` for a value of a named attribute, 0 for null; equal values differ by name."""
+    name = F.lit(name) if isinstance(name, str) else name
+    hashed = (F.pmod(F.xxhash64(name, value), F.lit(buckets)) + 1).cast("int")
+    return F.when(value.isNull(), F.lit(0)).otherwise(hashed)
+
+
+def _leaf(path: Column) -> Column:
+    return F.try_element_at(path, F.lit(-1))
+
+
+def _price_band() -> Column:
+    """Half-octave of the price: a band spans a factor of sqrt(2), whatever the currency; free is its own band."""
+    price = F.col("price")
+    return F.when(price == 0, "free").when(price > 0, F.floor(2 * F.log2(price)).cast("string"))

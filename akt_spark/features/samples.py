@@ -1,0 +1,142 @@
+"""Training samples: labelled impressions with point-in-time features, and the look-up snapshots beside them."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import functions as F
+
+from akt_spark.config import FeaturesConfig
+from akt_spark.errors import DataError
+from akt_spark.features.activity import COUNTS, ENTITIES, activity_vector, join_strictly_before
+from akt_spark.features.blocks import block_counts, placed_in_blocks
+from akt_spark.features.events import events_until
+from akt_spark.features.histories import padded, with_histories
+from akt_spark.features.labels import labelled_impressions
+from akt_spark.features.lookups import lookup_rows
+from akt_spark.lake import Lake
+from akt_spark.stage import Context, Outcome
+
+SPLITS = ("train", "validation", "test")
+FILES_PER_RANK = 2
+
+
+def run(ctx: Context) -> Outcome:
+    """Writes ``training.samples``, ``training.items`` and ``training.users`` for ``ctx.ds``.
+
+    Raises:
+        MissingInput: when an input table does not exist.
+        DataError: when the split leaves no training or no test samples, or an impression has an id without an index.
+    """
+    config, lake = ctx.config, ctx.lake
+    events = events_until(lake, ctx.ds)
+    lookups = {entity: lookup_rows(ctx, entity) for entity in ENTITIES}  # first: a missing input shows before any work
+    rows = _rows_per_split(ctx, events)
+    samples = sample_features(events, lake, config.features).withColumn("split", _split(ctx))
+    blocks = block_counts(rows, config.samples.block_rows, FILES_PER_RANK * config.training.ranks)
+    lake.overwrite("training.samples", placed_in_blocks(samples, blocks, config.samples.seed))
+    for entity, lookup in lookups.items():
+        lake.overwrite(f"training.{entity}s", lookup)
+    summary = _summary(lake)
+    written = sum(row["rows"] for row in summary)
+    if written < sum(rows.values()):
+        raise DataError(
+            f"{sum(rows.values()) - written} impressions have a user or item that features.user_index or "
+            "features.item_index lacks: run jobs/ingest.py for this --ds, then this job again"
+        )
+    return Outcome(rows_in=sum(rows.values()), rows_out=written, notes=[_note(row) for row in summary])
+
+
+def sample_features(events: DataFrame, lake: Lake, config: FeaturesConfig) -> DataFrame:
+    """Every impression of ``events`` with its label, and its features as they were known strictly before it.
+
+    Shuffles: by user and item (labels), by item (activity), twice by user (activity, history). Rows stay narrow until
+    the history comes last. The index look-ups are broadcast while they are small.
+
+    Args:
+        events: rows with the columns of ``bronze.events``; ids without an index drop out.
+
+    Returns:
+        The columns of ``training.samples`` but ``split``.
+    """
+    item_index, user_index = (lake.read(f"features.{e}_index").withColumnRenamed("idx", f"{e}_idx") for e in ENTITIES)
+    identity = ("event_id", "user_id", "item_id", "event_time", "event_order", "ds")
+    samples = labelled_impressions(events, config.click_window_minutes).select(*identity, "label")
+    samples = samples.join(item_index, on="item_id", how="inner")
+    for entity in ENTITIES:
+        log = lake.read(f"features.{entity}_activity").select(f"{entity}_id", "ds", *COUNTS, "first_ds")
+        vector = activity_vector(F.col("state"), F.col("ds"), config)
+        samples = join_strictly_before(samples, log, day="ds", into="state")
+        samples = samples.withColumn(f"{entity}_activity", vector).drop("state")
+    positives = events.where(F.col("event_type").isin(config.history_events)).join(
+        item_index, on="item_id", how="inner"
+    )
+    return (
+        with_histories(samples, positives, config.sequence_length)
+        .join(user_index, on="user_id", how="inner")
+        .select(
+            F.col("event_id").alias("sample_id"),
+            F.col("ds").alias("day"),
+            "label",
+            "user_idx",
+            "item_idx",
+            F.size("history").alias("history_length"),
+            padded("history", config.sequence_length).alias("history"),
+            "user_activity",
+            "item_activity",
+        )
+    )
+
+
+def _split(ctx: Context, day: str = "day") -> Column:
+    """The split of a day, by global time."""
+    split, day_column = ctx.config.split, F.col(day)
+    in_train = day_column <= F.lit(split.train_end(ctx.ds))
+    in_validation = day_column <= F.lit(split.validation_end(ctx.ds))
+    return F.when(in_train, "train").when(in_validation, "validation").otherwise("test")
+
+
+def _rows_per_split(ctx: Context, events: DataFrame) -> dict[str, int]:
+    """Impressions of every split; refuses an empty training or test period."""
+    impressions = events.where(F.col("event_type") == "impression")
+    found = impressions.groupBy(_split(ctx, "ds").alias("split")).agg(
+        F.count("*").alias("rows"), F.min("ds").alias("first"), F.max("ds").alias("last")
+    )
+    by_split = {row["split"]: row for row in found.collect()}
+    rows = {split: by_split[split]["rows"] if split in by_split else 0 for split in SPLITS}
+    for name in ("train", "test"):
+        if not rows[name]:
+            days = [day for row in by_split.values() for day in (row["first"], row["last"])]
+            raise DataError(_no_samples(ctx, name, f"from {min(days)} to {max(days)}" if days else "nowhere"))
+    return rows
+
+
+def _no_samples(ctx: Context, name: str, span: str) -> str:
+    split = ctx.config.split
+    return (
+        f"no {name} samples for --ds {ctx.ds}: bronze.events has impressions {span}; with split.validation_days "
+        f"{split.validation_days} and split.test_days {split.test_days}, training ends on {split.train_end(ctx.ds)} "
+        f"and the test days are those after {split.validation_end(ctx.ds)}. Change these keys, or give another --ds"
+    )
+
+
+def _summary(lake: Lake) -> list[Row]:
+    """Measures of every split as written, in the order of time."""
+    written = (
+        lake.read("training.samples")
+        .groupBy("split")
+        .agg(
+            F.count("*").alias("rows"),
+            F.mean("label").alias("ctr"),
+            F.mean((F.col("history_length") > 0).cast("int")).alias("coverage"),
+            F.mean("history_length").alias("length"),
+            F.count_distinct(F.input_file_name()).alias("files"),
+        )
+    )
+    return sorted(written.collect(), key=lambda row: SPLITS.index(row["split"]))
+
+
+def _note(row: Row) -> str:
+    return (
+        f"{row['split']}: {row['rows']:,} samples in {row['files']} files, CTR {row['ctr']:.4f}, "
+        f"{row['coverage']:.1%} with a history, mean length {row['length']:.1f}"
+    )

@@ -1,0 +1,65 @@
+"""Head and tail, teachers and students (method.md 5.3)."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from akt_spark.config import SegmentConfig
+from akt_spark.features.activity import as_of as activity_as_of
+from akt_spark.lake import Lake
+
+
+def segments(lake: Lake, entity: str, as_of: date, config: SegmentConfig) -> DataFrame:
+    """Segment and role of every id of ``features.<entity>_index``, counted up to and including ``as_of``.
+
+    Args:
+        entity: ``item`` or ``user``; a user's impressions are the impressions shown to that user.
+
+    Returns:
+        <entity>_id, impressions, clicks, segment (head, tail, cold), role (teacher, student, none).
+    """
+    id_column = f"{entity}_id"
+    active = activity_as_of(lake.read(f"features.{entity}_activity"), as_of)
+    known = lake.read(f"features.{entity}_index").select(id_column).join(active, on=id_column, how="left")
+    counts = known.select(id_column, *(F.coalesce(name, F.lit(0)).alias(name) for name in ("impressions", "clicks")))
+    with_role = _by_share(counts, config) if config.rule == "quantile" else counts.withColumn("role", _by_count(config))
+    return with_role.select(id_column, "impressions", "clicks", _segment(config).alias("segment"), "role")
+
+
+def _segment(config: SegmentConfig) -> Column:
+    impressions = F.col("impressions")
+    return F.when(impressions == 0, "cold").when(impressions < config.tail_below, "tail").otherwise("head")
+
+
+def _by_count(config: SegmentConfig) -> Column:
+    impressions = F.col("impressions")
+    teacher, student = impressions >= config.teacher_at_least, impressions < config.student_below
+    return F.when(student, "student").when(teacher, "teacher").otherwise("none")
+
+
+def _by_share(counts: DataFrame, config: SegmentConfig) -> DataFrame:
+    """Adds the role by rank among ids with impressions; ids without any are students.
+
+    Ids with equal counts share a role, so that no tie is broken by chance: a teacher has less than ``teacher_share`` of
+    the ids above it, a student less than ``student_share`` below it, and a tie wide enough to be both is neither. The
+    ranks come from the histogram of counts, which has at most sqrt(2 * impressions) rows, and not from a global sort.
+    """
+    histogram = counts.where(F.col("impressions") > 0).groupBy("impressions").agg(F.count("*").alias("ids"))
+    everything = Window.partitionBy()
+    at_most = F.sum("ids").over(Window.orderBy("impressions").rowsBetween(Window.unboundedPreceding, Window.currentRow))
+    total = F.sum("ids").over(everything)
+    shares = histogram.select(
+        "impressions", ((at_most - F.col("ids")) / total).alias("below"), ((total - at_most) / total).alias("above")
+    )
+    teacher, student = F.col("above") < config.teacher_share, F.col("below") < config.student_share
+    role = (
+        F.when(F.col("impressions") == 0, "student")
+        .when(teacher & student, "none")
+        .when(teacher, "teacher")
+        .when(student, "student")
+        .otherwise("none")
+    )
+    return counts.join(F.broadcast(shares), on="impressions", how="left").withColumn("role", role)

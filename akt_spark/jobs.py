@@ -1,0 +1,110 @@
+"""What every job shares: arguments, configuration, session, run record, summary, exit codes.
+
+Exit codes: 0 done or nothing to do, 2 the configuration is wrong, 3 the data does not allow it, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from datetime import date
+from typing import NoReturn
+
+from akt_spark.config import load
+from akt_spark.errors import AktError, DataError
+from akt_spark.lake import Lake
+from akt_spark.ledger import Ledger, Record
+from akt_spark.pipeline import STAGES, Stage, run_stage, stage
+from akt_spark.session import spark_session
+from akt_spark.stage import Context
+
+UNREADABLE = ("CANNOT_READ_FILE_FOOTER", "FAILED_READ_FILE", "is not a Parquet file", "PATH_NOT_FOUND")
+
+
+def main(name: str, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one stage as a job."""
+    _exit(name, (stage(name),), arguments)
+
+
+def nightly(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs all stages in order; those with nothing to do are skipped."""
+    _exit("nightly", STAGES, arguments)
+
+
+def _exit(job: str, stages: Sequence[Stage], arguments: Sequence[str] | None) -> NoReturn:
+    args = _parser(job).parse_args(arguments)
+    try:
+        _run(job, stages, args)
+    except AktError as error:
+        print(f"\n{job}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(f"\n{job}: interrupted; run it again to go on where it stopped", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        traceback.print_exc()
+        unreadable = any(sign in str(error) for sign in UNREADABLE)
+        print(f"\n{job}: failed: {cause}", file=sys.stderr)
+        sys.exit(DataError.exit_code if unreadable else 1)
+    sys.exit(0)
+
+
+def _parser(job: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=job)
+    parser.add_argument("--conf-file", help="YAML configuration; without it, the defaults of conf/default.yaml")
+    parser.add_argument("--ds", required=True, type=_day, help="the closed day to work for, YYYY-MM-DD (UTC)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="a.b=c", help="overrides one key; may be given again"
+    )
+    return parser
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a day: write YYYY-MM-DD, for example 2018-09-24") from None
+
+
+def _run(job: str, stages: Sequence[Stage], args: argparse.Namespace) -> None:
+    config = load(args.conf_file, args.set)
+    started = time.monotonic()
+    spark = spark_session(config.spark, f"akt_spark {job} {args.ds}")
+    try:
+        lake = Lake(spark, config.lake.root)
+        ctx = Context(spark, lake, config, args.ds, args.ds.isoformat())
+        ledger = Ledger(lake, ctx.run_id)
+        skipped = []
+        for number, step in enumerate(stages, start=1):
+            print(f"[{number}/{len(stages)}] {step.name} ...", flush=True)
+            record = run_stage(ctx, ledger, step)
+            _summarise(record)
+            if record.status == "skipped":
+                skipped.append(record)
+        ledger.append(*skipped)
+        if job == "nightly":
+            _close(ctx)
+        print(f"{job} for {args.ds}: {len(stages) - len(skipped)} run, {len(skipped)} skipped, "
+              f"{time.monotonic() - started:.0f} s")
+    finally:
+        spark.stop()
+
+
+def _summarise(record: Record) -> None:
+    if record.status == "skipped":
+        print("      nothing to do: inputs, configuration and code are those of the last run", flush=True)
+        return
+    print(f"      done in {record.seconds:.1f} s: {record.rows_in:,} rows in, {record.rows_out:,} out, "
+          f"{record.quarantined:,} quarantined")
+    for note in record.notes:
+        print("      " + note.replace("\n", "\n      "), flush=True)
+
+
+def _close(ctx: Context) -> None:
+    from akt_spark.evaluation.report import terminal_table
+
+    print("\n" + terminal_table(ctx))

@@ -1,0 +1,210 @@
+"""The stages in order, what each reads and writes, and how one is run, recorded or skipped."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+
+from akt_spark.config import Config, fingerprint
+from akt_spark.errors import AktError
+from akt_spark.ledger import Ledger, Record
+from akt_spark.sources.fingerprint import source_fingerprint
+from akt_spark.stage import Context, Outcome
+
+FEATURES = ("features.item_activity", "features.user_activity", "features.item_index", "features.user_index")
+EMBEDDINGS = ("content.item_embeddings", "content.user_embeddings")
+SEMANTIC_IDS = ("semantic.codebooks", "semantic.item_ids", "semantic.user_ids")
+LOOKUPS = ("training.samples", "training.items", "training.users")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a night.
+
+    Attributes:
+        name: also the name of its job.
+        entry: ``module:function``, imported when the stage runs, so that a job loads only what it needs.
+        reads: tables whose versions decide whether there is anything to do.
+        writes: tables it writes.
+        sections: parts of the configuration that it depends on.
+    """
+
+    name: str
+    entry: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    sections: tuple[str, ...]
+
+    def run(self, ctx: Context) -> Outcome:
+        """Imports and calls the entry."""
+        module, function = self.entry.split(":")
+        run: Callable[[Context], Outcome] = getattr(import_module(module), function)
+        return run(ctx)
+
+
+STAGES = (
+    Stage(
+        "ingest",
+        "akt_spark.sources.ingest:run",
+        (),
+        (
+            "bronze.events",
+            "bronze.items",
+            "bronze.users",
+            "bronze.quarantine",
+            "features.item_index",
+            "features.user_index",
+        ),
+        ("source", "split"),
+    ),
+    Stage("build_activity", "akt_spark.features.activity:run", ("bronze.events",), FEATURES[:2], ()),
+    Stage(
+        "build_sequences",
+        "akt_spark.features.sequences:run",
+        ("bronze.events",),
+        ("features.user_sequences",),
+        ("features",),
+    ),
+    Stage(
+        "align_encoder",
+        "akt_spark.content.align:run",
+        ("bronze.events", "bronze.items", "bronze.users"),
+        ("content.item_pairs", "content.encoders"),
+        ("split", "encoder", "alignment", "interest"),
+    ),
+    Stage(
+        "embed",
+        "akt_spark.content.embed:run",
+        ("bronze.events", "bronze.items", "bronze.users", "content.encoders"),
+        EMBEDDINGS,
+        ("split", "encoder", "interest"),
+    ),
+    Stage(
+        "build_semantic_ids",
+        "akt_spark.semantic.publish:run",
+        (*FEATURES, *EMBEDDINGS, "content.encoders", "bronze.items"),
+        (*SEMANTIC_IDS, "semantic.health"),
+        ("split", "segments", "semantic"),
+    ),
+    Stage(
+        "build_samples",
+        "akt_spark.features.samples:run",
+        ("bronze.events", "bronze.items", "bronze.users", *FEATURES, *EMBEDDINGS, *SEMANTIC_IDS),
+        LOOKUPS,
+        ("split", "features", "segments", "samples", "training"),
+    ),
+    Stage(
+        "train_ranker",
+        "akt_spark.training.train:run",
+        LOOKUPS,
+        ("training.checkpoints", "training.curves", "training.gates"),
+        ("ranker", "training"),
+    ),
+    Stage(
+        "score",
+        "akt_spark.training.score:run",
+        (*LOOKUPS, "training.checkpoints"),
+        ("serving.predictions",),
+        (),
+    ),
+    Stage(
+        "evaluate",
+        "akt_spark.evaluation.evaluate:run",
+        (*LOOKUPS, "serving.predictions"),
+        ("evaluation.metrics", "evaluation.differences"),
+        ("evaluation", "segments"),
+    ),
+    Stage(
+        "report",
+        "akt_spark.evaluation.report:run",
+        (
+            "evaluation.metrics",
+            "evaluation.differences",
+            "semantic.health",
+            "semantic.item_ids",
+            "training.curves",
+            "training.gates",
+            "bronze.items",
+        ),
+        (),
+        ("evaluation", "report"),
+    ),
+)
+
+
+def stage(name: str) -> Stage:
+    """The stage of a name."""
+    return next(stage for stage in STAGES if stage.name == name)
+
+
+def code_revision() -> str:
+    """Hash of the package's source and schemas: equal code, equal revision, with or without git."""
+    root = Path(__file__).resolve().parent
+    files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".j2", ".sql"))
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def run_stage(ctx: Context, ledger: Ledger, stage: Stage) -> Record:
+    """Runs a stage and records it, or finds that a run with equal inputs, configuration and code is done.
+
+    Raises:
+        AktError: what the stage raised, after it was recorded.
+    """
+    started, clock = datetime.now(UTC), time.monotonic()
+    inputs = {table: ctx.lake.version(table) for table in stage.reads}
+    identity = _identity(ctx, stage, inputs)
+    done = ledger.done(stage.name, identity)
+    if done is not None and _outputs_stand(ctx, done.outputs) and _files_stand(ctx, stage):
+        return done.skipped(started)
+
+    def record(status: str, outcome: Outcome, error: str | None = None) -> Record:
+        return Record(
+            run_id=ctx.run_id,
+            stage=stage.name,
+            ds=ctx.ds,
+            status=status,
+            fingerprint=identity,
+            code_revision=code_revision(),
+            config=ctx.config.model_dump_json(),
+            inputs=inputs,
+            outputs={table: ctx.lake.version(table) for table in stage.writes},
+            rows_in=outcome.rows_in,
+            rows_out=outcome.rows_out,
+            quarantined=outcome.quarantined,
+            seconds=round(time.monotonic() - clock, 2),
+            notes=outcome.notes,
+            error=error,
+            started_at=started,
+        )
+
+    try:
+        outcome = stage.run(ctx)
+    except Exception as error:
+        ledger.append(record("failed", Outcome(), str(error)[:10_000]))
+        raise
+    finished = record("done", outcome)
+    ledger.append(finished)
+    return finished
+
+
+def _identity(ctx: Context, stage: Stage, inputs: Mapping[str, int]) -> str:
+    raw = source_fingerprint(ctx.config) if stage.name == "ingest" else None
+    sections = {name: getattr(ctx.config, name).model_dump(mode="json") for name in stage.sections}
+    return fingerprint(stage.name, ctx.ds.isoformat(), sections, inputs, raw, code_revision())
+
+
+def _outputs_stand(ctx: Context, outputs: Mapping[str, int]) -> bool:
+    """Whether no output was deleted or restored to an older version since."""
+    return all(ctx.lake.version(table) >= version for table, version in outputs.items())
+
+
+def _files_stand(ctx: Context, stage: Stage) -> bool:
+    return stage.name != "report" or Path(ctx.config.report.path, "index.html").is_file()

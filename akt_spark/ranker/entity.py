@@ -1,0 +1,64 @@
+"""Everything the ranker knows of one entity, item or user: its blocks, its cluster means, its transfer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from akt_spark.config import ModelConfig
+from akt_spark.ranker.embedding import AttributeEmbedding, ClusterGuidedEmbedding
+from akt_spark.ranker.lookup import EntityLookup
+from akt_spark.ranker.transfer import TransferSampler, transfer_loss
+from akt_spark.ranker.views import ClusterMeans
+
+
+class Entity(nn.Module):
+    """One side of the ranker. A block list is ``[attributes, statistics, embedding]`` of widths `widths`."""
+
+    def __init__(self, config: ModelConfig, lookup: EntityLookup) -> None:
+        super().__init__()
+        self.config = config
+        prefixes = lookup.prefixes()  # (N, L)
+        self.attributes = AttributeEmbedding(lookup.attributes, config.dim)
+        self.embedding = ClusterGuidedEmbedding(config, lookup, prefixes)
+        self.widths = [config.dim, lookup.activity.shape[1], config.dim]
+        self.means = ClusterMeans(prefixes[:, 0], lookup.impressions, sum(self.widths)) if config.aggregation else None
+        self.sampler = TransferSampler(config, lookup, prefixes) if config.transfer else None
+        self.register_buffer("activity", lookup.activity, persistent=False)
+        self.register_buffer("impressions", lookup.impressions, persistent=False)
+
+    def gather(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Attribute and individual embeddings of ids (U,), each (U, d)."""
+        return self.attributes(ids), self.embedding.individual(ids)
+
+    def statistics(self, ids: Tensor) -> Tensor:
+        """Scaled look-up activity of ids (U,): (U, F)."""
+        return self.embedding.scaler(self.activity[ids])
+
+    def blocks(self, ids: Tensor, activity: Tensor, attributes: Tensor, individual: Tensor) -> list[Tensor]:
+        """Instance blocks of ids (B,) with point-in-time activity (B, F) and gathered features (B, d) each."""
+        return [attributes, self.embedding.scaler(activity), self.embedding.mix(ids, individual, activity)]
+
+    def cluster_blocks(self, ids: Tensor) -> list[Tensor]:
+        """The same blocks as means over the id's level-1 cluster, from the last snapshot."""
+        return list(self.means(ids).split(self.widths, 1))
+
+    def refresh_means(self) -> None:
+        """Takes a new snapshot of the cluster means."""
+        if self.means is not None:
+            self.means.refresh(self._snapshot)
+
+    def _snapshot(self, ids: Tensor) -> Tensor:
+        return torch.cat([self.attributes(ids), self.statistics(ids), self.embedding.snapshot(ids)], 1)
+
+    def transfer(self, generator: torch.Generator) -> Tensor:
+        """L_trans of freshly drawn students: a scalar."""
+        return transfer_loss(self.embedding, self.sampler.draw(generator), self.impressions, self.config)
+
+    @torch.no_grad()
+    def gates(self) -> Tensor | None:
+        """Gate r of every id (N,) from its look-up activity, in evaluation mode; None without a cluster part."""
+        if self.embedding.gate is None:
+            return None
+        ids = torch.arange(len(self.activity), device=self.activity.device)
+        return self.embedding.weight(ids, self.activity, frozen=True)[:, 0]

@@ -1,0 +1,53 @@
+"""Gates driven by activity: BatchNorm, Linear, Sigmoid, kept inside a floor (method.md 5.2 and 6.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ActivityScaler(nn.Module):
+    """Standardises activity features by the statistics of the ids that were active in the training period.
+
+    The statistics are buffers of the checkpoint, so a model scores later look-ups on the scale it was trained on.
+    """
+
+    def __init__(self, activity: Tensor, impressions: Tensor) -> None:
+        """Takes activity (N, F) and training impressions (N,) of all ids."""
+        super().__init__()
+        active = activity[impressions > 0]  # (M, F)
+        known = active if len(active) else activity
+        self.register_buffer("mean", known.mean(0))
+        self.register_buffer("std", known.std(0, correction=0).clamp_min(1e-3))
+
+    def forward(self, activity: Tensor) -> Tensor:
+        """Activity (B, F) to (B, F) of about zero mean and unit variance."""
+        return (activity - self.mean) / self.std
+
+
+class ActivityGate(nn.Module):
+    """``floor + (1 - 2 floor) * sigmoid(w BN(a) + b)``, .5 for everybody at the start.
+
+    The floor and the zero start keep the cluster part of heads trained by clicks; without them the teachers starve
+    (method.md 5.2).
+    """
+
+    def __init__(self, features: int, floor: float) -> None:
+        super().__init__()
+        self.floor = floor
+        self.norm = nn.BatchNorm1d(features, affine=False)  # the linear layer has the scale and the shift
+        self.linear = nn.Linear(features, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, activity: Tensor, frozen: bool = False) -> Tensor:
+        """Scaled activity (B, F) to weights (B, 1) in [floor, 1 - floor].
+
+        ``frozen`` normalises by the running statistics in training too: for ids that are not a batch of samples.
+        """
+        if frozen:
+            normal = F.batch_norm(activity, self.norm.running_mean, self.norm.running_var, eps=self.norm.eps)
+        else:
+            normal = self.norm(activity)
+        return self.floor + (1 - 2 * self.floor) * torch.sigmoid(self.linear(normal))

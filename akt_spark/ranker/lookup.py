@@ -1,0 +1,71 @@
+"""What the ranker looks up for every item or user: static tensors, one row an id, row 0 for padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+NONE, STUDENT, TEACHER = 0, 1, 2
+SHUFFLE_SEED = 20_260_522  # one permutation for every seed and rank: the control differs from AKT-Rec in nothing else
+
+
+@dataclass(frozen=True)
+class EntityLookup:
+    """Frozen features of all ids of one entity. Row 0 is padding and unknown; N is the largest index + 1.
+
+    Attributes:
+        attributes: (N, A) int64, hashed static attributes, 0 for missing. A may be 0.
+        category: (N,) int64, hashed leaf category, 0 for none.
+        codes: (N, L) int64, semantic ID, -1 where there is none. L is at least 1.
+        activity: (N, F) float, activity features at the end of the training period.
+        impressions: (N,) int64, in the training period.
+        role: (N,) int64: NONE, STUDENT or TEACHER.
+        vector: (N, D) float, content vector, zeros where there is none.
+    """
+
+    attributes: Tensor
+    category: Tensor
+    codes: Tensor
+    activity: Tensor
+    impressions: Tensor
+    role: Tensor
+    vector: Tensor
+
+    def __post_init__(self) -> None:
+        lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"every tensor of a lookup has one row an id, but the rows are {lengths}")
+        if self.codes.ndim != 2 or self.codes.shape[1] == 0:
+            raise ValueError(f"codes must be (N, levels) with at least one level, not {tuple(self.codes.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.impressions)
+
+    def prefixes(self) -> Tensor:
+        """Row of every prefix of every id in one table of all prefixes: (N, L) int64, 0 where an id has no code.
+
+        Prefixes of length 1 come first, then those of length 2, and so on; no row belongs to two lengths.
+        """
+        rows, parent, first_free = [], torch.zeros(len(self), dtype=torch.int64), 1
+        coded = self.codes[:, 0].new_ones(len(self), dtype=torch.bool)
+        for code in self.codes.unbind(1):
+            coded = coded & (code >= 0)
+            row = torch.zeros_like(parent)
+            distinct, position = torch.unique(
+                torch.stack([parent, code], 1)[coded], dim=0, return_inverse=True
+            )  # (P, 2), (ids with a code,)
+            row[coded] = position + first_free
+            first_free += len(distinct)
+            rows.append(row)
+            parent = row
+        return torch.stack(rows, 1)
+
+    def with_random_codes(self) -> EntityLookup:
+        """The same codes dealt to other ids, for the control without semantics: every cluster keeps its size."""
+        coded = (self.codes[:, 0] >= 0).nonzero()[:, 0]
+        order = torch.randperm(len(coded), generator=torch.Generator().manual_seed(SHUFFLE_SEED))
+        codes = self.codes.clone()
+        codes[coded] = self.codes[coded[order]]
+        return replace(self, codes=codes)

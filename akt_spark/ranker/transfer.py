@@ -1,0 +1,139 @@
+"""Asymmetric transfer from heads to tails: who teaches whom, and the loss (method.md 5.3 to 5.5)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from akt_spark.config import ModelConfig
+from akt_spark.ranker.embedding import ClusterGuidedEmbedding
+from akt_spark.ranker.lookup import STUDENT, TEACHER, EntityLookup
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One draw: students (S,), teachers (T,) and which teachers share a student's cluster, (S, T) bool."""
+
+    students: Tensor
+    teachers: Tensor
+    positives: Tensor
+
+
+class TransferSampler(nn.Module):
+    """Draws students uniformly over clusters, then over the students of the cluster, and their teachers.
+
+    A student's cluster is its longest code prefix that holds a teacher; a student without one takes no part. A click
+    batch rarely holds tail ids and never cold ones, hence the sampler (method.md 5.5). Members of clusters are kept as
+    sorted ids with offsets, so a draw costs a few vector operations for any number of ids.
+    """
+
+    def __init__(self, config: ModelConfig, lookup: EntityLookup, prefixes: Tensor) -> None:
+        super().__init__()
+        self.config = config
+        teachers = (lookup.role == TEACHER).nonzero()[:, 0]
+        rows = int(prefixes.max()) + 1
+        taught = torch.bincount(prefixes[teachers].flatten(), minlength=rows) > 0  # (P,)
+        taught[0] = False
+        level = (taught[prefixes] * torch.arange(1, prefixes.shape[1] + 1)).amax(1) - 1  # (N,) longest, -1 for none
+        cluster = prefixes.gather(1, level.clamp_min(0)[:, None])[:, 0]  # (N,)
+        students = ((lookup.role == STUDENT) & (level >= 0)).nonzero()[:, 0]
+        students = students[cluster[students].argsort(stable=True)]
+        clusters, sizes = torch.unique_consecutive(cluster[students], return_counts=True)
+        pairs = prefixes[teachers]  # (T, L): a teacher belongs to all its prefixes
+        by_prefix = pairs.flatten().argsort(stable=True)
+        members = torch.bincount(pairs.flatten(), minlength=rows)
+        self._keep("all_teachers", teachers)
+        self._keep("teachers", teachers.repeat_interleave(pairs.shape[1])[by_prefix])  # by prefix row
+        self._keep("teacher_groups", torch.stack([members.cumsum(0) - members, members]))  # (2, P) start and size
+        self._keep("students", students)  # by cluster
+        self._keep("student_groups", torch.stack([sizes.cumsum(0) - sizes, sizes]))  # (2, C)
+        self._keep("clusters", clusters)  # (C,) prefix rows
+        self._keep("prefixes", prefixes)
+        self._keep("level", level)
+
+    def _keep(self, name: str, tensor: Tensor) -> None:
+        self.register_buffer(name, tensor, persistent=False)
+
+    def draw(self, generator: torch.Generator) -> Lesson:
+        """One lesson; without any cluster that has both sides, an empty one."""
+        if len(self.clusters) == 0:
+            nobody = self.students[:0]
+            return Lesson(nobody, nobody, nobody.new_zeros((0, 0), dtype=torch.bool))
+        drawn = self._random(generator, self.config.students_per_step, len(self.clusters))  # (S,)
+        students = self._members(self.students, self.student_groups[:, drawn], generator)
+        rows = self.clusters[torch.unique(drawn)].repeat_interleave(self.config.teachers_per_cluster)
+        own = self._members(self.teachers, self.teacher_groups[:, rows], generator)
+        others = self._random(generator, self.config.random_teachers, len(self.all_teachers))
+        teachers = torch.unique(torch.cat([own, self.all_teachers[others]]))  # (T,)
+        # compared at the length of each student's cluster
+        of_teachers = self.prefixes[teachers].T[self.level[students]]  # (S, T)
+        return Lesson(students, teachers, of_teachers == self.clusters[drawn][:, None])
+
+    def _members(self, ids: Tensor, groups: Tensor, generator: torch.Generator) -> Tensor:
+        """One random id of every group (2, G) of sorted ids: (G,)."""
+        start, size = groups
+        return ids[start + self._random(generator, len(size), size)]
+
+    def _random(self, generator: torch.Generator, count: int, below: int | Tensor) -> Tensor:
+        """Uniform integers (count,) from 0 to below `below`, one number or one each."""
+        # in double precision no product is rounded up to the excluded end
+        share = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
+        return (share.to(self.students.device) * below).long()
+
+
+def transfer_loss(
+    embedding: ClusterGuidedEmbedding, lesson: Lesson, impressions: Tensor, config: ModelConfig
+) -> Tensor:
+    """L_trans of one lesson (paper, equation 4), a scalar whose gradient reaches the anchors' own rows only.
+
+    Teachers show e or c behind a stop-gradient. With ``lambda_teacher`` above 0 they also learn from their students.
+    """
+    students, teachers = lesson.students, lesson.teachers
+    student_c = embedding.cluster(students, own_rows_only=True)
+    shown = embedding.snapshot(teachers) if config.teacher == "fused" else embedding.cluster(teachers).detach()
+    weights = class_balanced_weights(impressions[students], config.class_balance)
+    temperature = config.transfer_temperature
+    loss = config.lambda_student * info_nce(student_c, shown, lesson.positives, weights, temperature)
+    if config.lambda_teacher:
+        teacher_c = embedding.cluster(teachers, own_rows_only=True)
+        weights = class_balanced_weights(impressions[teachers], config.class_balance)
+        back = info_nce(teacher_c, student_c.detach(), lesson.positives.T, weights, temperature)
+        loss = loss + config.lambda_teacher * back
+    return loss
+
+
+def info_nce(anchors: Tensor, keys: Tensor, positives: Tensor, weights: Tensor, temperature: float) -> Tensor:
+    """Weighted multi-positive InfoNCE on cosines: a scalar, at least 0; 0 when no anchor has a positive.
+
+    Args:
+        anchors: (A, d), receive the gradient.
+        keys: (K, d), the caller detaches them.
+        positives: (A, K) bool.
+        weights: (A,).
+        temperature: above 0.
+    """
+    if positives.numel() == 0:
+        return anchors.sum() * 0.0
+    with torch.autocast(anchors.device.type, enabled=False):
+        precise = torch.promote_types(anchors.dtype, torch.float32)
+        anchors, keys = (F.normalize(side.to(precise), dim=-1, eps=1e-8) for side in (anchors, keys))
+        scores = anchors @ keys.T / temperature  # (A, K)
+        taught = positives.any(1)  # (A,)
+        # rows without a positive keep all entries, so that no row is all -inf: their difference is exactly 0
+        masked = scores.masked_fill(~(positives | ~taught[:, None]), float("-inf"))
+        losses = torch.logsumexp(scores, 1) - torch.logsumexp(masked, 1)
+        weights = weights.to(precise) * taught
+        return (weights * losses).sum() / weights.sum().clamp_min(1e-12)
+
+
+def class_balanced_weights(impressions: Tensor, beta: float) -> Tensor:
+    """(1 - beta) / (1 - beta^n) over its mean, clipped to [.1, 10], for n (B,) (Cui et al. 2019, equation 10)."""
+    if beta == 0:
+        return torch.ones(len(impressions), device=impressions.device)
+    n = impressions.clamp_min(1).double()
+    weights = -(1 - beta) / torch.expm1(n * math.log(beta))
+    return (weights / weights.mean()).clamp(0.1, 10.0).float()

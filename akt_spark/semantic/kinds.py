@@ -1,0 +1,22 @@
+"""The kinds of quantiser that ``semantic.<entity>.kind`` may name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from akt_spark.config import QuantizerConfig
+from akt_spark.semantic.model_folder import read_description
+from akt_spark.semantic.quantizer import Quantizer
+from akt_spark.semantic.rqvae import RqVae
+
+KINDS: dict[str, type[Quantizer]] = {"rqvae": RqVae}
+
+
+def new_quantizer(config: QuantizerConfig) -> Quantizer:
+    """An unfitted quantiser of the configured kind."""
+    return KINDS[config.kind](config)
+
+
+def load_quantizer(path: str | Path) -> Quantizer:
+    """A fitted quantiser, of the kind that its folder names."""
+    return KINDS[read_description(Path(path)).config.kind].load(Path(path))

@@ -1,0 +1,89 @@
+"""What the pipeline needs from a quantiser; a kind implements it (`rqvae.RqVae`), `kinds` finds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from akt_spark.config import QuantizerConfig
+from akt_spark.semantic.arithmetic import Floats
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Semantic IDs of N vectors.
+
+    Attributes:
+        codes: (N, L), one code a level, each from 0.
+        distance: (N,), squared distance of the latent to its quantised latent.
+    """
+
+    codes: NDArray[np.int32]
+    distance: Floats
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit did, measured on the vectors it was fitted on.
+
+    Attributes:
+        rows: vectors it saw.
+        unexplained_variance: share of the variance of the normalised vectors that the codes do not explain.
+        coverage: used share of the codes, one a level.
+        resets: dead codes that were re-seeded during training.
+    """
+
+    rows: int
+    unexplained_variance: float
+    coverage: tuple[float, ...]
+    resets: int
+
+    def metrics(self) -> dict[str, float]:
+        """The report as it stands in ``semantic.codebooks``."""
+        levels = {f"coverage_{level}": share for level, share in enumerate(self.coverage, start=1)}
+        return {"rows": self.rows, "unexplained_variance": self.unexplained_variance, "resets": self.resets} | levels
+
+
+class Quantizer(Protocol):
+    """Vectors to codes. ``encode`` gives a row the same bits in any batch, on any thread, before and after ``save``."""
+
+    def __init__(self, config: QuantizerConfig) -> None: ...
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Codes a level."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Hash of the fitted model."""
+        ...
+
+    def fit(self, x: Floats) -> FitReport:
+        """Fits on vectors (N, D); the same vectors in the same order give the same model."""
+        ...
+
+    def encode(self, x: Floats) -> Codes:
+        """Codes of vectors (N, D)."""
+        ...
+
+    def normalise(self, x: Floats) -> Floats:
+        """Vectors (N, D) as the model compares them with its reconstructions."""
+        ...
+
+    def decode(self, codes: NDArray[np.int32]) -> Floats:
+        """Reconstructions (N, D) of codes (N, L), in the space of ``normalise``."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Writes the model into a folder; a reader sees the whole model or none."""
+        ...
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads what ``save`` wrote."""
+        ...

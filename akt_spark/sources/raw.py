@@ -1,0 +1,53 @@
+"""What every source yields: events, items and users in one shape, not yet checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+EVENT_COLUMNS = ("event_id", "user_id", "item_id", "event_type", "event_time", "event_order", "value")
+ITEM_COLUMNS = (
+    "item_id",
+    "title",
+    "description",
+    "category",
+    "brand",
+    "price",
+    "attributes",
+    "image",
+    "first_seen",
+)
+USER_COLUMNS = ("user_id", "profile")
+ROW_JSON = "row_json"
+
+
+@dataclass(frozen=True)
+class RawData:
+    """Rows of a source in the columns of the bronze tables, each with ``row_json``: the raw row as it was read.
+
+    A value that cannot be read is null, except `value` and `price`, which are then NaN (null means: not given).
+    Ingest decides what is accepted.
+    """
+
+    events: DataFrame
+    items: DataFrame
+    users: DataFrame
+
+
+def as_json(rows: DataFrame) -> Column:
+    """The raw row as JSON, without its binary columns: a rejected row is not worth a copy of its photo."""
+    return F.to_json(F.struct(*[name for name, kind in rows.dtypes if kind != "binary"]))
+
+
+def number(column: Column) -> Column:
+    """A DOUBLE; null stays null, and what is no number becomes NaN so that ingest can tell the two apart."""
+    read = column.try_cast("double")
+    return F.when(column.isNotNull() & read.isNull(), F.lit(float("nan"))).otherwise(read)
+
+
+def content_id(*columns: Column) -> Column:
+    """An event ID for sources that have none: a hash of the content, equal for equal events (SHA-256, 32 hex digits)."""
+    texts = [F.coalesce(column.cast("string"), F.lit("\0")) for column in columns]
+    return F.substring(F.sha2(F.concat_ws("|", *texts), 256), 1, 32)

@@ -1,0 +1,103 @@
+"""What ranks say to each other: averages of gradients, gathered predictions, equal starting points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Communicator(Protocol):
+    """The collectives of a training. Every rank must call the same ones in the same order."""
+
+    rank: int
+    world: int
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces dense tensors of one dtype by their mean over the ranks, in one exchange."""
+
+    def average_sparse(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """The mean over the ranks of sparse row gradients (N, d), coalesced; rows that no rank touched stay absent."""
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """The tensors of all ranks, one after another along the first dimension; their lengths may differ."""
+
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrites tensors with those of rank 0."""
+
+
+class InlineCommunicator:
+    """One rank, alone in its process."""
+
+    rank = 0
+    world = 1
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Nothing to do."""
+
+    def average_sparse(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients, coalesced."""
+        return [gradient.coalesce() for gradient in gradients]
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """The tensor itself."""
+        return tensor
+
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """Nothing to do."""
+
+
+class HorovodCommunicator:
+    """One of the ranks that Horovod started. The collectives have fixed names, so that Horovod caches their plans."""
+
+    def __init__(self) -> None:
+        import horovod.torch as hvd
+
+        hvd.init()
+        self._hvd = hvd
+        self.rank: int = hvd.rank()
+        self.world: int = hvd.size()
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """One allreduce of all tensors, laid end to end."""
+        flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+        mean = self._hvd.allreduce(flat, op=self._hvd.Average, name=f"average.{flat.dtype}.{len(flat)}")
+        for tensor, values in zip(tensors, mean.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.detach().copy_(values.view_as(tensor))
+
+    def average_sparse(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Two allgathers for all tables: how many rows and which, and their values."""
+        local = [gradient.coalesce() for gradient in gradients]
+        counts = torch.tensor([gradient.indices().shape[1] for gradient in local])
+        rows = self.gather(torch.cat([counts, *(gradient.indices()[0] for gradient in local)]))
+        values = self.gather(torch.cat([gradient.values().reshape(-1) for gradient in local]))
+        return _merge(rows, values, [gradient.shape for gradient in local], self.world)
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """An allgather along the first dimension."""
+        return self._hvd.allgather(tensor.detach(), name=f"gather.{tensor.dtype}.{tuple(tensor.shape[1:])}")
+
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """A broadcast of every tensor."""
+        for number, tensor in enumerate(tensors):
+            self._hvd.broadcast_(tensor.detach(), root_rank=0, name=f"broadcast.{number}")
+
+
+def _merge(rows: Tensor, values: Tensor, shapes: Sequence[torch.Size], world: int) -> list[Tensor]:
+    """Takes apart what the ranks sent: for each, the row counts of all tables, then their rows; and the values."""
+    indices: list[list[Tensor]] = [[] for _ in shapes]
+    entries: list[list[Tensor]] = [[] for _ in shapes]
+    row, value = 0, 0
+    for _ in range(world):
+        counts = rows[row : row + len(shapes)].tolist()
+        row += len(shapes)
+        for table, (count, shape) in enumerate(zip(counts, shapes, strict=True)):
+            indices[table].append(rows[row : row + count])
+            entries[table].append(values[value : value + count * shape[1]].view(count, shape[1]))
+            row, value = row + count, value + count * shape[1]
+    return [
+        torch.sparse_coo_tensor(torch.cat(where)[None], torch.cat(what) / world, shape).coalesce()
+        for where, what, shape in zip(indices, entries, shapes, strict=True)
+    ]

@@ -1,0 +1,144 @@
+"""Starts the ranks of a training: as tasks of the Spark application through Horovod, or inline in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from pyspark.sql import SparkSession
+
+from akt_spark.errors import AktError, ConfigError, DataError
+from akt_spark.training.exchange import HorovodCommunicator, InlineCommunicator
+
+ERROR_MARK = "akt_spark-error:"
+ERRORS = {error.exit_code: error for error in (AktError, ConfigError, DataError)}
+KEPT_LINES = 100
+
+
+def launch(
+    spark: SparkSession,
+    train_fn: Callable[..., Any],
+    args: Sequence[Any],
+    num_proc: int,
+    backend: Literal["horovod", "inline"] = "horovod",
+) -> list[Any]:
+    """Calls ``train_fn(communicator, *args)`` on every rank and returns the results in rank order.
+
+    Function and arguments are pickled, so pass configuration and file lists, not data. What ranks print appears here.
+
+    Args:
+        spark: the application whose task slots the ranks take.
+        train_fn: an importable function.
+        args: its arguments after the communicator.
+        num_proc: ranks; with ``inline`` there is always one.
+        backend: ``horovod``, or ``inline`` for debugging.
+
+    Raises:
+        ConfigError: when Spark cannot run all ranks at once.
+        AktError: what a rank raised, or that one died.
+    """
+    if backend == "inline":
+        return [train_fn(InlineCommunicator(), *args)]
+    _require_slots(spark, num_proc)
+    import horovod.spark
+
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    errors = _LastLines()
+    try:
+        with _horovod_manners():
+            return horovod.spark.run(
+                _rank_main,
+                args=(train_fn, tuple(args)),
+                num_proc=num_proc,
+                use_gloo=True,
+                executable=os.environ["PYSPARK_PYTHON"],
+                stdout=_Live(),
+                stderr=errors,
+                verbose=0,
+            )
+    except RuntimeError as error:
+        raise errors.explain() from error
+
+
+def _rank_main(train_fn: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """What every rank runs, in a process of its own."""
+    import torch
+
+    torch.set_num_threads(1)  # ranks share the machine's cores
+    communicator = HorovodCommunicator()
+    try:
+        return train_fn(communicator, *args)
+    except AktError as error:
+        print(f"{ERROR_MARK}{json.dumps([error.exit_code, str(error)])}", file=sys.stderr, flush=True)
+        raise
+
+
+def _require_slots(spark: SparkSession, ranks: int) -> None:
+    """Horovod waits ten minutes for slots that never come; say at once what is missing."""
+    context, settings = spark.sparkContext, spark.sparkContext.getConf()
+    for key in ("spark.speculation", "spark.dynamicAllocation.enabled"):
+        if settings.get(key, "false") == "true":
+            raise ConfigError(f"{key} is true, but every rank must keep its one task: set it to false for train_ranker")
+    scheduler = context._jsc.sc()
+    profile = scheduler.resourceProfileManager().defaultResourceProfile()
+    slots = scheduler.maxNumConcurrentTasks(profile)
+    if slots < ranks:
+        raise ConfigError(
+            f"training.ranks is {ranks}, but {context.master} has {slots} task slots: set training.ranks to at most "
+            f"{slots}, or give Spark more cores (spark.master, or --num-executors and --executor-cores)"
+        )
+
+
+@contextmanager
+def _horovod_manners() -> Iterator[None]:
+    """Restores the signal handlers that Horovod replaces, and keeps the stack trace of its Spark thread to itself."""
+    main_thread = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if main_thread else {}
+    report = threading.excepthook
+    threading.excepthook = lambda args: None if "run_spark" in str(args.thread) else report(args)
+    try:
+        yield
+    finally:
+        threading.excepthook = report
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+class _Live:
+    """Shows what ranks print, without Horovod's ``[rank]<stdout>:`` before every line."""
+
+    def write(self, text: str) -> None:
+        sys.stdout.write(re.sub(r"^\[\d+\]<stdout>:", "", text, flags=re.MULTILINE))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+class _LastLines:
+    """Keeps the last lines of the ranks' error output for the case of a failure."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+
+    def write(self, text: str) -> None:
+        self._lines.extend(text.splitlines())
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+    def explain(self) -> AktError:
+        """The error that a rank raised, or a general one after showing the ranks' last words."""
+        for line in self._lines:
+            if ERROR_MARK in line:
+                exit_code, message = json.loads(line.split(ERROR_MARK, 1)[1])
+                return ERRORS[exit_code](message)
+        print("\n".join(self._lines), file=sys.stderr)
+        return AktError("a training rank failed; its last output is above. Finished epochs are kept: run the job again")

@@ -1,0 +1,67 @@
+"""Reads ``training.items`` and ``training.users`` into the tensors that a ranker looks up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from akt_spark.errors import DataError
+from akt_spark.ranker.lookup import NONE, STUDENT, TEACHER, EntityLookup
+
+ROLES = {"none": NONE, "student": STUDENT, "teacher": TEACHER}
+COLUMNS = ("idx", "attributes", "category", "codes", "activity", "impressions", "role", "vector")
+
+
+def load_lookup(files: Sequence[str], entity: Literal["item", "user"]) -> EntityLookup:
+    """Reads the Parquet files of one version of ``training.<entity>s``.
+
+    Row ``i`` of every tensor belongs to ``idx`` i; row 0 and indices without a row are padding: zeros, no role, codes
+    -1. There are ``max(idx) + 1`` rows.
+
+    Raises:
+        DataError: when semantic IDs, vectors or attributes have different lengths.
+    """
+    paths = [file.removeprefix("file://") for file in files]
+    table = pa.concat_tables([pq.read_table(path, columns=list(COLUMNS), partitioning=None) for path in paths])
+    idx = table.column("idx").to_numpy()
+    size = int(idx.max()) + 1
+
+    def place(values: np.ndarray, rows: np.ndarray, fill: int = 0) -> torch.Tensor:
+        placed = np.full((size, *values.shape[1:]), fill, dtype=values.dtype)
+        placed[rows] = values
+        return torch.from_numpy(placed)
+
+    def scalars(name: str) -> torch.Tensor:
+        return place(table.column(name).to_numpy().astype(np.int64), idx)
+
+    def lists(name: str, dtype: type[np.generic], fill: int = 0) -> torch.Tensor:
+        present, values = _matrix(table.column(name), f"training.{entity}s.{name}")
+        return place(values.astype(dtype), idx[present], fill)
+
+    roles = table.column("role").to_pandas().map(ROLES).to_numpy(np.int64)
+    return EntityLookup(
+        attributes=lists("attributes", np.int64),
+        category=scalars("category"),
+        codes=lists("codes", np.int64, fill=-1),
+        activity=lists("activity", np.float32),
+        impressions=scalars("impressions"),
+        role=place(roles, idx),
+        vector=lists("vector", np.float32),
+    )
+
+
+def _matrix(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows hold a list (N,), and those lists as a matrix (rows, length)."""
+    present = column.is_valid().to_numpy()
+    lists = column.drop_null().combine_chunks()
+    if len(lists) == 0:
+        return present, np.zeros((0, 0))
+    lengths = np.unique(lists.value_lengths().to_numpy())
+    if len(lengths) > 1:
+        raise DataError(f"{name} holds lists of lengths {lengths.tolist()}: run jobs/build_samples.py again")
+    return present, lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), lengths[0])

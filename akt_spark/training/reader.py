@@ -1,0 +1,168 @@
+"""Batches of training samples from the Parquet files of a pinned version, through Petastorm or plain Arrow.
+
+Petastorm has no position to resume from and reads all epochs of a reader in one permutation, so the order is decided
+here: every epoch opens a new reader over this rank's files in this epoch's order, with one worker thread so that
+row groups arrive in that order. The rows of every file are counted against the pinned version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from petastorm import make_batch_reader
+from torch import Tensor
+
+from akt_spark.errors import DataError
+from akt_spark.training import petastorm_fix
+from akt_spark.training.order import Part, deal, shuffled, steps_per_epoch
+from akt_spark.training.samples import Block
+
+Backend = Literal["petastorm", "arrow"]
+Arrays = dict[str, np.ndarray]
+Batch = dict[str, Tensor]
+
+COLUMNS = ("label", "user_idx", "item_idx", "history", "history_length", "user_activity", "item_activity")
+
+
+def batches(
+    blocks: Sequence[Block],
+    batch_size: int,
+    rank: int = 0,
+    world: int = 1,
+    *,
+    seed: int,
+    epoch: int,
+    shuffle_blocks: int,
+    backend: Backend = "petastorm",
+) -> Iterator[Batch]:
+    """One epoch of shuffled batches for one rank; every rank gets the same number of full batches.
+
+    Blocks are permuted and dealt to the ranks; ``shuffle_blocks`` of them at a time are mixed in memory. Rows that do
+    not fill a last batch on every rank are dropped (others in every epoch).
+
+    Yields:
+        ``label`` (B,) float32; ``user_idx``, ``item_idx``, ``history_length`` (B,) int64; ``history`` (B, L) int64,
+        newest first, padded with 0; ``user_activity``, ``item_activity`` (B, 5) float32.
+
+    Raises:
+        DataError: when a file holds more or fewer rows than its version says.
+    """
+    steps = steps_per_epoch(sum(block.rows for block in blocks), batch_size, world)
+    parts = deal(shuffled(blocks, seed, epoch), rank, world)
+    rng = np.random.default_rng([seed, epoch, rank])
+    for step, rows in enumerate(_rebatch(_mix(_read(parts, backend), shuffle_blocks, rng), batch_size)):
+        if step < steps:  # what follows is read all the same, so that its rows are counted
+            yield to_batch(rows)
+
+
+def ordered_batches(
+    blocks: Sequence[Block], batch_size: int, rank: int = 0, world: int = 1, *, backend: Backend = "petastorm"
+) -> Iterator[Batch]:
+    """Every row of this rank's share once, in the order of the files; the last batch may be smaller."""
+    for rows in _rebatch(_read(deal(blocks, rank, world), backend), batch_size, keep_rest=True):
+        yield to_batch(rows)
+
+
+def to_batch(rows: Arrays) -> Batch:
+    """Tensors as the ranker takes them: integers are int64."""
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in rows.items()}
+    return {name: values if values.is_floating_point() else values.long() for name, values in tensors.items()}
+
+
+def to_arrays(table: pa.Table | pa.RecordBatch) -> Arrays:
+    """Columns as arrays; lists of equal length become matrices."""
+    return {name: _to_array(table.column(name)) for name in COLUMNS}
+
+
+def _to_array(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_list(column.type):
+        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _read(parts: Sequence[Part], backend: Backend) -> Iterator[Arrays]:
+    """The rows of every part, in order; each file is counted."""
+    if not parts:
+        return
+    row_groups = _READERS[backend]([part.block.url for part in parts])
+    for part in parts:
+        pieces, rows = [], 0
+        while rows < part.block.rows:
+            piece = next(row_groups, None)
+            if piece is None:
+                break
+            pieces.append(piece)
+            rows += len(piece["label"])
+        if rows != part.block.rows:
+            raise _wrong_count(part.block, rows, backend)
+        yield {name: values[part.start : part.stop] for name, values in _concatenate(pieces).items()}
+    if next(row_groups, None) is not None:
+        raise DataError(f"{backend} returned more rows than the pinned version of training.samples holds")
+
+
+def _wrong_count(block: Block, rows: int, backend: Backend) -> DataError:
+    return DataError(
+        f"{block.url}: {backend} returned {rows} rows, the pinned version of training.samples says {block.rows}; "
+        "if the file is whole, run the job again, else run jobs/build_samples.py first"
+    )
+
+
+def _read_petastorm(urls: Sequence[str]) -> Iterator[Arrays]:
+    petastorm_fix.apply()
+    reader = make_batch_reader(
+        list(urls),
+        schema_fields=list(COLUMNS),
+        workers_count=1,
+        shuffle_row_groups=False,
+        num_epochs=1,
+        convert_early_to_numpy=True,
+    )
+    try:
+        for row_group in reader:
+            yield row_group._asdict()
+    finally:
+        reader.stop()
+        reader.join()
+
+
+def _read_arrow(urls: Sequence[str]) -> Iterator[Arrays]:
+    for url in urls:
+        yield to_arrays(pq.read_table(url.removeprefix("file://"), columns=list(COLUMNS), partitioning=None))
+
+
+_READERS: dict[str, Callable[[Sequence[str]], Iterator[Arrays]]] = {
+    "petastorm": _read_petastorm,
+    "arrow": _read_arrow,
+}
+
+
+def _mix(parts: Iterator[Arrays], window: int, rng: np.random.Generator) -> Iterator[Arrays]:
+    """Joins ``window`` parts at a time and permutes their rows."""
+    while pieces := list(islice(parts, window)):
+        rows = _concatenate(pieces)
+        order = rng.permutation(len(rows["label"]))
+        yield {name: values[order] for name, values in rows.items()}
+
+
+def _rebatch(chunks: Iterator[Arrays], size: int, keep_rest: bool = False) -> Iterator[Arrays]:
+    """Cuts chunks of any length into batches of ``size`` rows; the rest of a chunk goes before the next one."""
+    rest: Arrays | None = None
+    for chunk in chunks:
+        rows = chunk if rest is None else _concatenate([rest, chunk])
+        full = len(rows["label"]) // size * size
+        for start in range(0, full, size):
+            yield {name: values[start : start + size] for name, values in rows.items()}
+        rest = {name: values[full:] for name, values in rows.items()}
+    if keep_rest and rest is not None and len(rest["label"]):
+        yield rest
+
+
+def _concatenate(pieces: Sequence[Arrays]) -> Arrays:
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in COLUMNS}

@@ -1,0 +1,95 @@
+"""The Parquet files behind a pinned version of a table, with their row counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from akt_spark.errors import DataError, MissingInput
+from akt_spark.lake import Lake, Table, unsafe_for_parquet_readers
+
+
+@dataclass(frozen=True)
+class Block:
+    """One Parquet file of one split: the unit that readers deal out and shuffle.
+
+    Attributes:
+        url: ``file:///...`` (not percent-encoded), ``hdfs://...`` and so on.
+        rows: its exact row count.
+    """
+
+    url: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """The blocks of ``train``, ``validation`` or ``test``, in the order of their names."""
+
+    blocks: tuple[Block, ...]
+    rows: int
+    clicks: int
+
+
+def pinned_files(lake: Lake, table: str, version: int) -> list[str]:
+    """URLs of exactly the files that make up one version of a table.
+
+    Raises:
+        MissingInput: when the table has no rows.
+        DataError: when a plain Parquet reader would see other rows than Spark does.
+    """
+    _refuse_unsafe(lake, table)
+    files = sorted(_url(file) for file in lake.read(table, version).inputFiles())
+    if not files:
+        raise MissingInput(table, Table.load(table).writer, "is empty")
+    return files
+
+
+def pinned_splits(lake: Lake, version: int) -> dict[str, Split]:
+    """The splits of one version of ``training.samples``, counted in one pass.
+
+    Raises:
+        MissingInput: when the table has no rows.
+        DataError: when a plain Parquet reader would see other rows than Spark does, or a file mixes splits.
+    """
+    table = "training.samples"
+    _refuse_unsafe(lake, table)
+    files = _count_files(lake.read(table, version)).collect()
+    if not files:
+        raise MissingInput(table, Table.load(table).writer, "is empty")
+    urls = [file["url"] for file in files]
+    mixed = sorted({url for url in urls if urls.count(url) > 1}) if len(set(urls)) < len(urls) else []
+    if mixed:
+        raise DataError(f"{table} version {version}: {mixed[0]} mixes splits; run jobs/build_samples.py again")
+    return {
+        name: _split([file for file in files if file["split"] == name]) for name in ("train", "validation", "test")
+    }
+
+
+def _count_files(samples: DataFrame) -> DataFrame:
+    counted = samples.groupBy(F.input_file_name().alias("url"), "split")
+    return counted.agg(F.count("*").alias("rows"), F.sum("label").cast("long").alias("clicks")).orderBy("url")
+
+
+def _split(files: list) -> Split:
+    blocks = tuple(Block(_url(file["url"]), file["rows"]) for file in files)
+    return Split(blocks, sum(block.rows for block in blocks), sum(file["clicks"] for file in files))
+
+
+def _refuse_unsafe(lake: Lake, table: str) -> None:
+    unsafe = unsafe_for_parquet_readers(lake.spark, lake.path(table)) if lake.exists(table) else []
+    if unsafe:
+        raise DataError(
+            f"{table} at {lake.path(table)} has {' and '.join(unsafe)}, which Parquet readers ignore: they would train on "
+            f"deleted or misnamed values. Delete the table's folder and run jobs/{Table.load(table).writer}.py again"
+        )
+
+
+def _url(spark_file: str) -> str:
+    """Spark percent-encodes local names and writes ``file:/``; Parquet readers take names as they are."""
+    if spark_file.startswith("file:"):
+        return "file:///" + unquote(spark_file.removeprefix("file:").lstrip("/"))
+    return spark_file

@@ -1,0 +1,9 @@
+"""Raw logs and catalogue to bronze tables; every rejected row to quarantine.
+
+spark-submit jobs/ingest.py --conf-file conf/demo.yaml --ds 2018-09-24
+"""
+
+from akt_spark.jobs import main
+
+if __name__ == "__main__":
+    main("ingest")

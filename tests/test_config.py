@@ -1,0 +1,83 @@
+"""The configuration is strict and says what is wrong."""
+
+from datetime import date
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+from akt_spark.config import Config, SplitConfig, default_yaml, load
+from akt_spark.errors import ConfigError
+
+
+def test_default_yaml_is_the_defaults():
+    shipped = (REPOSITORY / "conf/default.yaml").read_text()
+    assert shipped == default_yaml(), "regenerate: python -m akt_spark.config > conf/default.yaml"
+    assert load(REPOSITORY / "conf/default.yaml") == Config()
+
+
+@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("conf/*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_configuration_loads(path):
+    load(path)
+
+
+def test_sections_are_merged_with_the_defaults():
+    config = load(None, ["semantic.item.epochs=3", "segments.user.rule=quantile"])
+    assert config.semantic.item.epochs == 3
+    assert config.semantic.item.sizes == Config().semantic.item.sizes
+    assert config.segments.user.tail_below == 5
+
+
+def test_variants_are_replaced_not_merged():
+    config = load(None, ["ranker.variants={base: {transfer: false}}"])
+    assert list(config.ranker.variants) == ["base"]
+    assert config.ranker.variant("base").transfer is False
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("lake.rot=x", ["lake.rot", "'x'", "root"]),
+        ("ledger.x=1", ["ledger", "allowed here", "lake"]),
+        ("split.test_days=0", ["split.test_days", "greater than 0", "value 0"]),
+        ("training.ranks=two", ["training.ranks", "integer", "'two'"]),
+        ("training.ranks='2'", ["training.ranks", "integer", "'2'"]),
+        ("features.ctr_prior=1.5", ["features.ctr_prior", "less than or equal to 1", "1.5"]),
+        ("features.history_events=[clicks]", ["features.history_events", "clicks", "purchase"]),
+        ("source.kind=netflix", ["source", "netflix", "movielens"]),
+        ("source={kind: shop}", ["source.path", "required"]),
+        ("ranker.variants={base: {dmi: 3}}", ["variants.base", "dmi", "cluster_mode"]),
+        ("ranker.model.cluster_mode=both", ["ranker.model.cluster_mode", "both", "hybrid"]),
+        ("evaluation.reference=din", ["evaluation.reference", "din", "base"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(override, named):
+    with pytest.raises(ConfigError) as error:
+        load(None, [override])
+    assert error.value.exit_code == 2
+    for words in named:
+        assert words in str(error.value)
+
+
+@pytest.mark.parametrize("override", ["lake.root", "=x", "lake..root=x", "lake.root=[", "lake.root.deep=1"])
+def test_a_malformed_override_is_refused(override):
+    with pytest.raises(ConfigError):
+        load(None, [override])
+
+
+def test_a_missing_file_and_a_broken_file_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="nowhere.yaml does not exist"):
+        load(tmp_path / "nowhere.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("lake: [")
+    with pytest.raises(ConfigError, match=r"broken.yaml is not valid YAML"):
+        load(broken)
+    broken.write_text(yaml.safe_dump(["lake"]))
+    with pytest.raises(ConfigError, match="must hold sections"):
+        load(broken)
+
+
+def test_the_split_is_counted_back_from_ds():
+    split = SplitConfig(validation_days=1, test_days=5)
+    assert split.validation_end(date(2020, 9, 22)) == date(2020, 9, 17)
+    assert split.train_end(date(2020, 9, 22)) == date(2020, 9, 16)
