@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from akt_spark.errors import ConfigError
 
@@ -108,7 +117,9 @@ class SegmentConfig(Section):
                 f"teacher_at_least ({self.teacher_at_least}) must not be below student_below ({self.student_below})"
             )
         if self.teacher_share + self.student_share > 1:
-            raise ValueError(f"teacher_share ({self.teacher_share}) + student_share ({self.student_share}) must be at most 1")
+            raise ValueError(
+                f"teacher_share ({self.teacher_share}) + student_share ({self.student_share}) must be at most 1"
+            )
         return self
 
 
@@ -128,6 +139,8 @@ class EncoderConfig(Section):
     max_tokens: PositiveInt = Field(96, description="longer texts are cut")
     batch_size: PositiveInt = Field(64, description="items a forward pass")
     rows_per_task: PositiveInt = Field(1024, description="items a Spark task")
+    commit_rows: PositiveInt = Field(20_000, description="items a commit: a killed run loses no more than these")
+    max_error_share: Share = Field(0.01, description="the stage fails when more of the catalogue has no vector")
     gpus_per_task: NonNegative = Field(0.0, description="above 0: the stage asks for GPUs by a resource profile")
 
 
@@ -140,10 +153,16 @@ class AlignmentConfig(Section):
     lift_kappa: NonNegative = Field(5.0, description="shrinkage of the pair score")
     pairs_per_item: PositiveInt = Field(20, description="best-scored pairs kept an anchor")
     held_out_share: Share = Field(0.1, description="share of pairs kept to measure recall")
+    min_held_out: PositiveInt = Field(50, description="fewer held-out pairs than this cannot judge an alignment")
+    max_pairs: PositiveInt = Field(500_000, description="pairs trained on at most: a sample by hash on the driver")
+    max_candidates: PositiveInt = Field(100_000, description="items that recall searches at most, paired ones first")
+    pairs_per_positive: PositiveInt = Field(100, description="an item is the positive of at most this many an epoch")
     dim: PositiveInt = Field(128, description="length of an aligned vector")
     hidden: PositiveInt = Field(512, description="width of the projection head")
     temperature: PositiveFloat = Field(0.05, description="of the contrastive loss")
-    false_negative_margin: NonNegative = Field(0.1, description="in-batch negatives this much above the pair are masked")
+    false_negative_margin: NonNegative = Field(
+        0.1, description="in-batch negatives this much above the pair are masked"
+    )
     batch_size: PositiveInt = Field(512, description="pairs a step")
     epochs: PositiveInt = Field(10, description="passes over the pairs at most; the best on held-out pairs is kept")
     learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
@@ -156,6 +175,9 @@ class InterestConfig(Section):
     """The user model: a causal transformer over aligned item vectors (method.md 3)."""
 
     history: PositiveInt = Field(50, description="newest clicks it reads")
+    max_users: PositiveInt = Field(20_000, description="users trained on at most: a sample by hash on the driver")
+    held_out_share: Share = Field(0.1, description="share of these users kept to measure recall")
+    profile_buckets: PositiveInt = Field(1024, description="hash buckets of profile attributes")
     layers: PositiveInt = Field(1, description="transformer layers")
     heads: PositiveInt = Field(4, description="attention heads")
     temperature: PositiveFloat = Field(0.05, description="of the contrastive loss")
@@ -178,8 +200,8 @@ class QuantizerConfig(Section):
     rotation_trick: bool = Field(True, description="rotation trick; false: straight-through")
     warmup_steps: PositiveInt = Field(200, description="steps as a plain autoencoder before k-means initialisation")
     kmeans_init: bool = Field(True, description="k-means++ on the residuals of every level; false: small random codes")
-    steps: PositiveInt = Field(800, description="steps after it, however many vectors there are")
-    batch_size: PositiveInt = Field(1024, description="vectors a step")
+    steps: PositiveInt = Field(600, description="steps after it, however many vectors there are")
+    batch_size: PositiveInt = Field(512, description="vectors a step")
     learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
     dead_code_steps: PositiveInt = Field(50, description="steps between resets of dead codes")
     dead_code_share: Share = Field(0.1, description="dead: used less than this share of uniform use")
@@ -193,7 +215,17 @@ class HealthGateConfig(Section):
     min_coverage: Share = Field(0.9, description="used codes of every level")
     min_head_coverage: Share = Field(0.9, description="tail ids that share the first code with a teacher")
     max_largest_bucket: Share = Field(0.2, description="share of ids in the largest full-ID bucket")
-    max_reconstruction_error: PositiveFloat = Field(0.9, description="unexplained share of the variance")
+    max_unexplained_variance: PositiveFloat = Field(
+        0.85, description="share of the variance of vectors that codes do not explain (noise: 0.89)"
+    )
+
+
+class HealthConfig(Section):
+    """The sample on which neighbours are compared; all other measures of health are over all ids."""
+
+    neighbours: PositiveInt = Field(10, description="nearest vectors that should share the first code")
+    neighbour_queries: PositiveInt = Field(2000, description="ids whose neighbours are looked at")
+    neighbour_pool: PositiveInt = Field(20_000, description="ids among which neighbours are searched")
 
 
 class SemanticConfig(Section):
@@ -203,6 +235,7 @@ class SemanticConfig(Section):
     user: QuantizerConfig = QuantizerConfig(sizes=[64, 32])
     item_gate: HealthGateConfig = HealthGateConfig()
     user_gate: HealthGateConfig = HealthGateConfig()
+    health: HealthConfig = HealthConfig()
 
 
 class SamplesConfig(Section):
@@ -379,7 +412,9 @@ def fingerprint(*parts: Any) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ConfigError(f"configuration file {path} does not exist: give --conf-file a YAML file such as conf/demo.yaml")
+        raise ConfigError(
+            f"configuration file {path} does not exist: give --conf-file a YAML file such as conf/demo.yaml"
+        )
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
@@ -411,7 +446,9 @@ def _merge(defaults: Section, values: dict[str, Any]) -> dict[str, Any]:
     merged = {name: getattr(defaults, name) for name in type(defaults).model_fields}
     for key, value in values.items():
         default = merged.get(key)
-        same_kind = isinstance(value, dict) and value.get("kind", getattr(default, "kind", None)) == getattr(default, "kind", None)
+        same_kind = isinstance(value, dict) and value.get("kind", getattr(default, "kind", None)) == getattr(
+            default, "kind", None
+        )
         merged[key] = _merge(default, value) if isinstance(default, Section) and same_kind else value
     return merged
 
@@ -456,7 +493,11 @@ def _yaml_lines(section: Section, depth: int) -> Iterator[str]:
             yield f"{pad}{name}:  # {summary}" if depth else f"\n{name}:  # {summary}"
             yield from _yaml_lines(value, depth + 1)
         else:
-            shown = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).strip().removesuffix("\n...")
+            shown = (
+                yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+                .strip()
+                .removesuffix("\n...")
+            )
             yield f"{pad}{name}: {shown}  # {field.description}"
 
 

@@ -88,8 +88,10 @@ def _run(job: str, stages: Sequence[Stage], args: argparse.Namespace) -> None:
         ledger.append(*skipped)
         if job == "nightly":
             _close(ctx)
-        print(f"{job} for {args.ds}: {len(stages) - len(skipped)} run, {len(skipped)} skipped, "
-              f"{time.monotonic() - started:.0f} s")
+        print(
+            f"{job} for {args.ds}: {len(stages) - len(skipped)} run, {len(skipped)} skipped, "
+            f"{time.monotonic() - started:.0f} s"
+        )
     finally:
         spark.stop()
 
@@ -98,8 +100,10 @@ def _summarise(record: Record) -> None:
     if record.status == "skipped":
         print("      nothing to do: inputs, configuration and code are those of the last run", flush=True)
         return
-    print(f"      done in {record.seconds:.1f} s: {record.rows_in:,} rows in, {record.rows_out:,} out, "
-          f"{record.quarantined:,} quarantined")
+    print(
+        f"      done in {record.seconds:.1f} s: {record.rows_in:,} rows in, {record.rows_out:,} out, "
+        f"{record.quarantined:,} quarantined"
+    )
     for note in record.notes:
         print("      " + note.replace("\n", "\n      "), flush=True)
 

@@ -127,7 +127,9 @@ class Lake:
 
         count = missing().count()
         if count:
-            merge = DeltaTable.forPath(self.spark, self.path(table)).alias("old").merge(conformed.alias("new"), condition)
+            merge = (
+                DeltaTable.forPath(self.spark, self.path(table)).alias("old").merge(conformed.alias("new"), condition)
+            )
             self._commit(table, merge.whenNotMatchedInsertAll().execute)
         return count
 

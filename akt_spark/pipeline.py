@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from akt_spark.config import Config, fingerprint
-from akt_spark.errors import AktError
+from akt_spark.config import fingerprint
 from akt_spark.ledger import Ledger, Record
 from akt_spark.sources.fingerprint import source_fingerprint
 from akt_spark.stage import Context, Outcome
@@ -142,6 +142,7 @@ def stage(name: str) -> Stage:
     return next(stage for stage in STAGES if stage.name == name)
 
 
+@cache
 def code_revision() -> str:
     """Hash of the package's source and schemas: equal code, equal revision, with or without git."""
     root = Path(__file__).resolve().parent

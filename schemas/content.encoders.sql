@@ -1,19 +1,24 @@
--- key: revision
+-- key: revision, ds
 -- written by: align_encoder
 CREATE TABLE IF NOT EXISTS content.encoders (
   revision STRING NOT NULL COMMENT 'changes when anything changes that changes a vector',
   entity STRING NOT NULL COMMENT 'item or user',
-  stage STRING NOT NULL COMMENT 'raw (as the family ships it) or aligned (trained on collaborative pairs)',
+  stage STRING NOT NULL COMMENT 'raw (as the family ships it) or aligned (trained on clicks)',
   family STRING NOT NULL COMMENT 'encoder family, a key of the registry',
   base_revision STRING COMMENT 'the revision whose vectors this encoder takes as input; null for raw encoders',
   path STRING COMMENT 'folder with the trained weights; null for raw encoders that ship with their package',
   dim INT NOT NULL COMMENT 'length of a vector',
   trained_until DATE COMMENT 'last day whose events were used in training; null when none were',
   config_hash STRING NOT NULL COMMENT 'hash of the configuration that made it',
-  metrics MAP<STRING, DOUBLE> COMMENT 'measures before and after alignment on held-out pairs of the training period',
-  ds DATE NOT NULL COMMENT 'the day whose run registered it',
-  status STRING NOT NULL COMMENT 'registered, or rejected by its gate'
+  metrics MAP<STRING, DOUBLE> COMMENT 'measures before and after training on held-out data of the training period',
+  ds DATE NOT NULL COMMENT 'the day whose run chose it; a run may choose one that an earlier day trained',
+  status STRING NOT NULL COMMENT 'registered, or rejected by its gate',
+  chosen_at TIMESTAMP NOT NULL COMMENT 'when that run wrote this row, UTC: the newest row of the newest day is in use'
 ) USING DELTA
-COMMENT 'Registered encoders'
+COMMENT 'Which encoder each day used: one row a revision and day'
 LOCATION '${location}'
-TBLPROPERTIES ('delta.constraints.known_status' = "status IN ('registered', 'rejected')")
+TBLPROPERTIES (
+  'delta.constraints.known_entity' = "entity IN ('item', 'user')",
+  'delta.constraints.known_stage' = "stage IN ('raw', 'aligned')",
+  'delta.constraints.known_status' = "status IN ('registered', 'rejected')"
+)

@@ -2,10 +2,10 @@
 -- written by: embed
 CREATE TABLE IF NOT EXISTS content.item_embeddings (
   item_id STRING NOT NULL COMMENT 'the item',
-  revision STRING NOT NULL COMMENT 'the encoder revision that made the vector (content.encoders)',
-  content_hash STRING NOT NULL COMMENT 'hash of what the encoder saw',
-  as_of DATE NOT NULL COMMENT 'last day whose events the encoder or its input could know',
-  image_missing BOOLEAN COMMENT 'true when there was no image',
+  revision STRING NOT NULL COMMENT 'the encoder revision that made the vector (content.encoders), raw or aligned',
+  content_hash STRING NOT NULL COMMENT 'hash of the catalogue row that the encoder saw (bronze.items)',
+  as_of DATE COMMENT 'last day whose events the encoder could know; null for raw encoders, which know none',
+  image_missing BOOLEAN COMMENT 'true when the encoder was given no image',
   image_corrupt BOOLEAN COMMENT 'true when the image could not be decoded; the vector is of the text alone',
   n_tokens INT COMMENT 'text tokens the encoder read',
   truncated BOOLEAN COMMENT 'true when the text was longer than the encoder reads',
@@ -14,3 +14,7 @@ CREATE TABLE IF NOT EXISTS content.item_embeddings (
 ) USING DELTA
 COMMENT 'Embeddings of items by encoder revision'
 LOCATION '${location}'
+TBLPROPERTIES (
+  'delta.dataSkippingStatsColumns' = 'item_id,revision,content_hash',
+  'delta.constraints.vector_or_error' = '(vector IS NULL) = (error IS NOT NULL)'
+)

@@ -14,8 +14,6 @@ from akt_spark.lake import Lake
 from akt_spark.session import spark_session
 from akt_spark.stage import Context
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:

@@ -1,13 +1,15 @@
 """The configuration is strict and says what is wrong."""
 
 from datetime import date
+from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
 
 from akt_spark.config import Config, SplitConfig, default_yaml, load
 from akt_spark.errors import ConfigError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def test_default_yaml_is_the_defaults():
@@ -66,7 +68,7 @@ def test_a_malformed_override_is_refused(override):
 
 
 def test_a_missing_file_and_a_broken_file_are_named(tmp_path):
-    with pytest.raises(ConfigError, match="nowhere.yaml does not exist"):
+    with pytest.raises(ConfigError, match=r"nowhere.yaml does not exist"):
         load(tmp_path / "nowhere.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text("lake: [")

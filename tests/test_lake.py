@@ -24,14 +24,16 @@ def test_every_declared_table_can_be_created_with_comments_and_a_key_of_its_colu
 
 
 def test_a_missing_table_names_itself_and_its_job(lake):
-    with pytest.raises(MissingInput, match=r"semantic.item_ids does not exist: run jobs/build_semantic_ids.py") as error:
+    with pytest.raises(
+        MissingInput, match=r"semantic.item_ids does not exist: run jobs/build_semantic_ids.py"
+    ) as error:
         lake.read("semantic.item_ids")
     assert error.value.exit_code == 3
 
 
 def test_an_empty_table_counts_as_missing_where_rows_are_needed(lake):
     lake.register("bronze.items")
-    with pytest.raises(MissingInput, match="bronze.items is empty: run jobs/ingest.py"):
+    with pytest.raises(MissingInput, match=r"bronze.items is empty: run jobs/ingest.py"):
         lake.read_rows("bronze.items")
 
 
@@ -91,7 +93,9 @@ def test_a_conflicting_writer_is_tried_again_and_then_named(lake, monkeypatch):
     lake._commit("features.item_index", lambda: conflict(3))
     assert len(attempts) == 3
     attempts.clear()
-    with pytest.raises(AktError, match=r"features.item_index: another writer kept committing \(DELTA_CONCURRENT_APPEND"):
+    with pytest.raises(
+        AktError, match=r"features.item_index: another writer kept committing \(DELTA_CONCURRENT_APPEND"
+    ):
         lake._commit("features.item_index", lambda: conflict(99))
 
 

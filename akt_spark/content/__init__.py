@@ -1,1 +1,1 @@
-"""Embeddings: encoders, their alignment to collaborative signals, users' interests, and the Spark jobs that run them."""
+"""Embeddings: encoders, their alignment to clicks, the interests of users, and the Spark stages that run them."""

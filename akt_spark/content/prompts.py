@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from akt_spark.config import fingerprint
 
@@ -37,7 +38,7 @@ def price_band(price: float | None) -> str | None:
         return None
     decade = 10.0 ** math.floor(math.log10(price))
     edges = [decade * step for step in (1, 2, 5, 10)]
-    low, high = next(((a, b) for a, b in zip(edges, edges[1:], strict=False) if price < b), edges[-2:])
+    low, high = next(((a, b) for a, b in pairwise(edges) if price < b), edges[-2:])
     return f"{low:g} to {high:g}"
 
 

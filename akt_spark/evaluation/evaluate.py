@@ -9,8 +9,8 @@ from pyspark.sql import functions as F
 
 from akt_spark.errors import DataError, MissingInput
 from akt_spark.evaluation.frozen import Frozen, frozen
-from akt_spark.evaluation.metrics import calibration_error, ranked, slice_metrics, sliced, user_sums
-from akt_spark.evaluation.results import Metric, Results
+from akt_spark.evaluation.metrics import calibration_error, groups, ranked, slice_metrics, sliced, user_sums
+from akt_spark.evaluation.results import Results, metrics_by_key
 from akt_spark.evaluation.significance import Difference, differences, replicates
 from akt_spark.evaluation.slices import sample_slices
 from akt_spark.evaluation.wording import caveats, comparison_lines, verdicts
@@ -28,13 +28,44 @@ def run(ctx: Context) -> Outcome:
     if predictions.isEmpty():
         raise MissingInput("serving.predictions", "score", f"has no row of run {ctx.run_id}")
     trained_on = frozen(ctx)
+    scored = _check_pairing(ctx, predictions, trained_on)
     metrics, found = _measure(ctx, predictions, trained_on)
-    scored = _check_pairing(ctx, predictions, trained_on, metrics)
     _write(ctx, metrics, found)
-    values = {(m["variant"], m["seed"], m["slice"], m["metric"]): Metric(m["value"], m["n"], m["stderr"]) for m in metrics}
-    results = Results.of(ctx, values, found)
+    results = Results.of(ctx, metrics_by_key(metrics), found)
     notes = [*comparison_lines(results), *verdicts(results), *caveats(results)]
     return Outcome(rows_in=scored, rows_out=len(metrics), notes=notes)
+
+
+def _check_pairing(ctx: Context, predictions: DataFrame, trained_on: Frozen) -> int:
+    """Refuses to compare models that were scored on different rows. Returns the number of predictions."""
+    reference = ctx.config.evaluation.reference
+    test = trained_on.samples.where(F.col("split") == "test").select("sample_id", F.lit(1).alias("known"))
+    counted = (
+        predictions.join(test, on="sample_id", how="left")
+        .groupBy("variant", "seed")
+        .agg(F.count("*").alias("rows"), F.count("known").alias("known"))
+        .collect()
+    )
+    models = {(row["variant"], row["seed"]): row for row in counted}
+    variants, seeds = ({model[side] for model in models} for side in (0, 1))
+    if reference not in variants:
+        raise DataError(
+            f"serving.predictions of run {ctx.run_id} has no row of evaluation.reference '{reference}': "
+            "run jobs/train_ranker.py and jobs/score.py with this variant, or choose another reference"
+        )
+    expected = test.count()
+    wrong = [
+        f"{variant}, seed {seed}: {rows} rows, {known} of them test samples"
+        for (variant, seed), (_, _, rows, known) in sorted(models.items())
+        if not rows == known == expected
+    ]
+    wrong += [f"{v}, seed {s}: no rows" for v in sorted(variants) for s in sorted(seeds) if (v, s) not in models]
+    if wrong:
+        raise DataError(
+            f"serving.predictions of run {ctx.run_id} does not hold the {expected} test samples of training.samples "
+            f"once for every model ({'; '.join(wrong)}): run jobs/score.py again"
+        )
+    return expected * len(models)
 
 
 def _measure(ctx: Context, predictions: DataFrame, trained_on: Frozen) -> tuple[list[Row], list[Difference]]:
@@ -42,35 +73,18 @@ def _measure(ctx: Context, predictions: DataFrame, trained_on: Frozen) -> tuple[
     config = ctx.config.evaluation
     membership = sample_slices(trained_on.samples, trained_on.items, trained_on.users)
     base_rate = trained_on.samples.where(F.col("split") == "train").agg(F.avg("label")).head()[0]
-    rows = ranked(sliced(predictions, membership), config.calibration_bins).persist()
+    names = groups(predictions)
+    rows = ranked(sliced(predictions, membership, names)).persist()
     users = user_sums(rows).persist()
     try:
-        metrics = slice_metrics(users, calibration_error(rows), base_rate).collect()
-        resampled = [row.asDict() for row in replicates(users, config.bootstrap).collect()]
+        calibration = calibration_error(rows, config.calibration_bins)
+        metrics = slice_metrics(users, calibration, names, base_rate).collect()
+        resampled = replicates(users, names, config.bootstrap)
     finally:
         users.unpersist()
         rows.unpersist()
-    return metrics, differences(resampled)
-
-
-def _check_pairing(ctx: Context, predictions: DataFrame, trained_on: Frozen, metrics: list[Row]) -> int:
-    """Refuses a comparison of models that were scored on different rows. Returns the number of predictions."""
-    reference = ctx.config.evaluation.reference
-    measured = {(m["variant"], m["seed"]): m["n"] for m in metrics if (m["slice"], m["metric"]) == ("all", "n")}
-    if reference not in {variant for variant, _ in measured}:
-        raise DataError(
-            f"serving.predictions of run {ctx.run_id} has no row of evaluation.reference '{reference}': "
-            "run jobs/train_ranker.py and jobs/score.py with this variant, or choose another reference"
-        )
-    expected = trained_on.samples.where(F.col("split") == "test").count()
-    total = predictions.count()
-    wrong = {f"{variant}, seed {seed}": n for (variant, seed), n in measured.items() if n != expected}
-    if wrong or total != expected * len(measured):
-        raise DataError(
-            f"serving.predictions of run {ctx.run_id} has {total} rows, which are not the {expected} test samples of "
-            f"training.samples for each of {len(measured)} models ({wrong or 'other sample ids'}): run jobs/score.py again"
-        )
-    return total
+    values = {key: metric.value for key, metric in metrics_by_key(metrics).items()}
+    return metrics, differences(resampled, values)
 
 
 def _write(ctx: Context, metrics: list[Row], found: list[Difference]) -> None:

@@ -1,15 +1,17 @@
 """Ranking and calibration metrics over all predictions of a slice, computed in Spark (method.md 8).
 
-The rows are sorted once a slice; per-user sums of what a row wins against the others then give AUC, GAUC and, in
-significance.py, their bootstrap. Nothing is computed a batch, nothing is collected but the metrics.
+Rows are sorted within a group (a variant, a seed and a slice) and within its users; per-user sums of the opponents that
+a row beats then give AUC, GAUC and, in significance.py, their bootstrap. Nothing is computed a batch.
 """
 
 from __future__ import annotations
 
 import math
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
+
+from akt_spark.evaluation.slices import SLICES
 
 KEY = ("variant", "seed", "slice")
 CLIP = 1e-7  # scores are float32: a saturated sigmoid is exactly 0 or 1
@@ -30,14 +32,24 @@ METRICS = {
 }
 
 
-def sliced(predictions: DataFrame, membership: DataFrame) -> DataFrame:
-    """One row a prediction and slice: variant, seed, slice, user_idx, positive (0/1), score.
+def groups(predictions: DataFrame) -> DataFrame:
+    """variant, seed, slice and an integer that stands for the three: windows sort integers faster than names."""
+    models = sorted((row["variant"], row["seed"]) for row in predictions.select("variant", "seed").distinct().collect())
+    rows = [(*model, name) for model in models for name in SLICES]
+    return predictions.sparkSession.createDataFrame(
+        [(*row, group) for group, row in enumerate(rows)], "variant string, seed int, slice string, group int"
+    )
+
+
+def sliced(predictions: DataFrame, membership: DataFrame, names: DataFrame) -> DataFrame:
+    """One row a prediction and slice: group, user_idx, positive (0/1), score.
 
     Args:
         predictions: serving.predictions of one run.
         membership: `slices.sample_slices`.
+        names: `groups`.
     """
-    return predictions.join(membership, on="sample_id", how="inner").select(
+    rows = predictions.join(membership, on="sample_id", how="inner").select(
         "variant",
         "seed",
         F.explode("slices").alias("slice"),
@@ -45,59 +57,57 @@ def sliced(predictions: DataFrame, membership: DataFrame) -> DataFrame:
         F.col("label").cast("int").alias("positive"),
         F.col("score").cast("double").alias("score"),
     )
+    named = rows.join(F.broadcast(names), on=list(KEY), how="inner")
+    return named.select("group", "user_idx", "positive", "score")
 
 
-def ranked(rows: DataFrame, bins: int) -> DataFrame:
-    """Adds to every row the opponents it beats; equal scores count half.
+def ranked(rows: DataFrame) -> DataFrame:
+    """Adds how many opponents score below each row; equal scores count half.
 
     Args:
         rows: `sliced`.
-        bins: calibration bins of equal mass.
 
     Returns:
-        rows with negatives_below, positives_above (in the slice), own_negatives_below (of the same user), and bin in
-        [0, bins), the same for equal scores.
+        rows with negatives_below and positives_below (in the group), own_negatives_below (of the same user).
     """
-    whole, own = Window.partitionBy(*KEY), Window.partitionBy(*KEY, "user_idx")
-    peers, own_peers = Window.partitionBy(*KEY, "score"), Window.partitionBy(*KEY, "user_idx", "score")
-
-    def midrank(column: str, group: Window, ties: Window) -> Column:
-        """Sum over smaller scores plus half the sum over equal ones."""
-        up_to = group.orderBy("score").rangeBetween(Window.unboundedPreceding, Window.currentRow)
-        return F.sum(column).over(up_to) - F.sum(column).over(ties) / 2
-
-    counted = rows.withColumn("negative", 1 - F.col("positive")).withColumn("one", F.lit(1))
-    share_below = midrank("one", whole, peers) / F.count("*").over(whole)
+    counted = rows.withColumn("negative", 1 - F.col("positive"))
     return counted.select(
         *rows.columns,
-        midrank("negative", whole, peers).alias("negatives_below"),
-        (F.sum("positive").over(whole) - midrank("positive", whole, peers)).alias("positives_above"),
-        F.floor(share_below * bins).cast("int").alias("bin"),
-        midrank("negative", own, own_peers).alias("own_negatives_below"),
+        _below("negative", "group").alias("negatives_below"),
+        _below("positive", "group").alias("positives_below"),
+        _below("negative", "group", "user_idx").alias("own_negatives_below"),
     )
 
 
+def _below(column: str, *partition: str) -> Column:
+    """Sum over smaller scores plus half the sum over equal ones, the row itself included."""
+    up_to: WindowSpec = Window.partitionBy(*partition).orderBy("score")
+    ties = Window.partitionBy(*partition, "score")
+    frame = up_to.rangeBetween(Window.unboundedPreceding, Window.currentRow)
+    return F.sum(column).over(frame) - F.sum(column).over(ties) / 2
+
+
 def user_sums(rows: DataFrame) -> DataFrame:
-    """One row a variant, seed, slice and user: the sums that every metric but ECE is made of.
+    """One row a group and user: the sums that every metric but ECE is made of.
 
     Args:
         rows: `ranked`.
 
     Returns:
-        KEY, user_idx, n, positives, negatives_below (over the user's positives), positives_above (over the user's
-        negatives), score, loss, loss_squared, user_auc (null where the user has one class).
+        group, user_idx, n, positives, negatives_below (summed over the user's positives), positives_below (summed over
+        the user's negatives), score, loss, loss_squared, user_auc (null where the user has one class).
     """
     probability = F.greatest(F.lit(CLIP), F.least(F.lit(1 - CLIP), F.col("score")))
     positive = F.col("positive") == 1
     loss = -F.log(F.when(positive, probability).otherwise(1 - probability))
     sums = (
         rows.withColumn("loss", loss)
-        .groupBy(*KEY, "user_idx")
+        .groupBy("group", "user_idx")
         .agg(
             F.count("*").alias("n"),
             F.sum("positive").alias("positives"),
             F.sum(F.when(positive, F.col("negatives_below")).otherwise(0.0)).alias("negatives_below"),
-            F.sum(F.when(positive, 0.0).otherwise(F.col("positives_above"))).alias("positives_above"),
+            F.sum(F.when(positive, 0.0).otherwise(F.col("positives_below"))).alias("positives_below"),
             F.sum(F.when(positive, F.col("own_negatives_below")).otherwise(0.0)).alias("own_negatives_below"),
             F.sum("score").alias("score"),
             F.sum("loss").alias("loss"),
@@ -108,20 +118,29 @@ def user_sums(rows: DataFrame) -> DataFrame:
     return sums.withColumn("user_auc", F.try_divide("own_negatives_below", pairs)).drop("own_negatives_below")
 
 
-def calibration_error(rows: DataFrame) -> DataFrame:
-    """KEY, ece: the mean over impressions of |mean score - click rate| of their bin."""
-    bins = rows.groupBy(*KEY, "bin").agg(
+def calibration_error(rows: DataFrame, bins: int) -> DataFrame:
+    """group, ece: the mean over impressions of |mean score - click rate| of their bin.
+
+    Args:
+        rows: `ranked`.
+        bins: bins of equal mass; equal scores share a bin.
+    """
+    totals = rows.groupBy("group").agg(F.count("*").alias("total"))
+    share_below = (F.col("negatives_below") + F.col("positives_below")) / F.col("total")
+    binned = rows.join(F.broadcast(totals), on="group", how="inner").withColumn("bin", F.floor(share_below * bins))
+    gaps = binned.groupBy("group", "bin").agg(
         F.abs(F.sum("score") - F.sum("positive")).alias("gap"), F.count("*").alias("rows")
     )
-    return bins.groupBy(*KEY).agg((F.sum("gap") / F.sum("rows")).alias("ece"))
+    return gaps.groupBy("group").agg((F.sum("gap") / F.sum("rows")).alias("ece"))
 
 
-def slice_metrics(users: DataFrame, calibration: DataFrame, base_rate: float | None) -> DataFrame:
+def slice_metrics(users: DataFrame, calibration: DataFrame, names: DataFrame, base_rate: float | None) -> DataFrame:
     """Every metric of every slice in long form: KEY, metric, value, n, stderr.
 
     Args:
         users: `user_sums`.
         calibration: `calibration_error`.
+        names: `groups`.
         base_rate: mean label of the training samples, for NE; null makes NE undefined.
 
     Returns:
@@ -129,7 +148,7 @@ def slice_metrics(users: DataFrame, calibration: DataFrame, base_rate: float | N
     """
     weight = F.when(F.col("user_auc").isNotNull(), F.col("n"))
     totals = (
-        users.groupBy(*KEY)
+        users.groupBy("group")
         .agg(
             F.sum("n").alias("n"),
             F.count("*").alias("users"),
@@ -139,7 +158,8 @@ def slice_metrics(users: DataFrame, calibration: DataFrame, base_rate: float | N
             *_moments("user", F.lit(1)),
             *_moments("impr", weight),
         )
-        .join(calibration, on=list(KEY), how="left")
+        .join(calibration, on="group", how="left")
+        .join(F.broadcast(names), on="group", how="inner")
     )
     return totals.select(*KEY, F.inline(F.array(*_long_form(base_rate))))
 

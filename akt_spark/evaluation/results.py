@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from functools import cached_property
 
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from akt_spark.errors import MissingInput
 from akt_spark.evaluation.significance import Difference
+from akt_spark.evaluation.slices import SLICES
 from akt_spark.stage import Context
 
 
@@ -19,6 +21,17 @@ class Metric:
     value: float | None
     n: int
     stderr: float | None
+
+
+Key = tuple[str, int, str, str]  # variant, seed, slice, metric
+
+
+def metrics_by_key(rows: list[Row]) -> dict[Key, Metric]:
+    """Rows of evaluation.metrics by (variant, seed, slice, metric)."""
+    return {
+        (row["variant"], row["seed"], row["slice"], row["metric"]): Metric(row["value"], row["n"], row["stderr"])
+        for row in rows
+    }
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,7 @@ class Results:
 
     variants: list[str]
     reference: str
-    metrics: dict[tuple[str, int, str, str], Metric]
+    metrics: dict[Key, Metric]
     differences: dict[tuple[str, str, str, str], Difference]
 
     @classmethod
@@ -50,14 +63,10 @@ class Results:
             raise MissingInput("evaluation.metrics", "evaluate", f"has no row of run {ctx.run_id}")
         names = [field.name for field in fields(Difference)]
         compared = ctx.lake.read("evaluation.differences").where(of_run).select(*names).collect()
-        metrics = {
-            (row["variant"], row["seed"], row["slice"], row["metric"]): Metric(row["value"], row["n"], row["stderr"])
-            for row in rows
-        }
-        return cls.of(ctx, metrics, [Difference(**row.asDict()) for row in compared])
+        return cls.of(ctx, metrics_by_key(rows), [Difference(**row.asDict()) for row in compared])
 
     @classmethod
-    def of(cls, ctx: Context, metrics: dict[tuple[str, int, str, str], Metric], found: list[Difference]) -> Results:
+    def of(cls, ctx: Context, metrics: dict[Key, Metric], found: list[Difference]) -> Results:
         """Puts variants in the order of the configuration; ones it no longer knows come after."""
         reference = ctx.config.evaluation.reference
         scored = {variant for variant, *_ in metrics}
@@ -71,6 +80,12 @@ class Results:
     def seeds(self) -> list[int]:
         """Seeds that were scored."""
         return sorted({seed for _, seed, *_ in self.metrics})
+
+    @cached_property
+    def slices(self) -> list[str]:
+        """Slices with test impressions, in the order of `SLICES`."""
+        present = {slice_name for _, _, slice_name, _ in self.metrics}
+        return [name for name in SLICES if name in present]
 
     def mean(self, variant: str, slice_name: str, metric: str) -> float | None:
         """Mean over seeds; None where it is undefined in a seed, or the slice has no rows."""

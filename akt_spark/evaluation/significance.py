@@ -19,29 +19,34 @@ from itertools import permutations
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-
-from akt_spark.evaluation.metrics import KEY
 
 COMPARED = ("auc", "gauc_impr", "gauc_user", "logloss")
 LOWER_IS_BETTER = {"logloss"}
 MIN_USERS = 10  # fewer users give no interval worth printing
 BOOTSTRAP_SEED = 20_240_607
 
-SUMS = (
-    "users",
-    "n",
-    "positives",
-    "negatives_below",
-    "positives_above",
-    "loss",
-    "kept_users",
-    "kept_n",
-    "kept_auc",
-    "kept_n_auc",
-)
-KEY_SCHEMA = "variant string, seed int, slice string"
+SeedValues = dict[tuple[str, int, str, str], float | None]  # variant, seed, slice, metric -> value
+
+# Sums over users: those of the labels are the same for every variant, those of the scores are means over seeds.
+LABEL_SUMS = ("users", "n", "positives", "kept_users", "kept_n")
+SCORE_SUMS = ("negatives_below", "positives_below", "loss", "kept_auc", "kept_n_auc")
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Metrics of one slice as they are and under resampled users.
+
+    Attributes:
+        users: users of the slice; kept_users: those with both classes.
+        metrics: variant -> metric (`COMPARED`) -> (B + 1,) float64: of the users as they are, then of the resamples.
+    """
+
+    slice: str
+    users: int
+    kept_users: int
+    metrics: dict[str, dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -83,37 +88,63 @@ class Difference:
         return self.lower is not None and (self.lower > 0 or self.upper < 0)
 
 
-def replicates(users: DataFrame, resamples: int) -> DataFrame:
-    """Metrics of every variant, seed and slice under resampled users.
+def replicates(users: DataFrame, names: DataFrame, resamples: int) -> list[Replicates]:
+    """Metrics of every variant and slice under resampled users, averaged over seeds.
+
+    All variants and seeds must have scored the same samples: labels are taken from any of them.
 
     Args:
         users: `metrics.user_sums`.
+        names: `metrics.groups`.
         resamples: number of resamples B.
-
-    Returns:
-        KEY, users BIGINT, kept_users BIGINT and, for each of `COMPARED`, the bytes of B + 1 float64: the metric of the
-        users as they are, then of the resamples (NaN where undefined).
     """
+    variants = sorted(row["variant"] for row in names.select("variant").distinct().collect())
+    columns = [*LABEL_SUMS, *[f"{name}_{number}" for number in range(len(variants)) for name in SCORE_SUMS]]
+    partial = (
+        _paired(users, names, variants)
+        .repartition("user_idx")
+        .mapInPandas(lambda batches: _partial_sums(batches, columns, resamples), "slice string, sums binary")
+    )
+    totals = partial.groupBy("slice").applyInPandas(_add_up, partial.schema)
+    shape = (len(columns), resamples + 1)
+    return [
+        _replicate(row["slice"], variants, dict(zip(columns, np.frombuffer(row["sums"]).reshape(shape), strict=True)))
+        for row in totals.collect()
+    ]
+
+
+def _paired(users: DataFrame, names: DataFrame, variants: list[str]) -> DataFrame:
+    """One row a slice and user: the sums of the labels, then the sums of each variant's scores, as doubles."""
     auc = F.coalesce(F.col("user_auc"), F.lit(0.0))
-    kept = F.col("user_auc").isNotNull().cast("double")
-    columns = {
-        "users": F.lit(1.0),
+    kept = F.col("user_auc").isNotNull().cast("int")
+    rows = users.join(F.broadcast(names), on="group", how="inner").select(
+        "slice",
+        "variant",
+        "user_idx",
+        *[column.cast("double").alias(name) for name, column in _summands(auc, kept).items()],
+    )
+    labels = [F.first(name).alias(name) for name in LABEL_SUMS]
+    scores = [
+        F.avg(F.when(F.col("variant") == variant, F.col(name))).alias(f"{name}_{number}")
+        for number, variant in enumerate(variants)
+        for name in SCORE_SUMS
+    ]
+    return rows.groupBy("slice", "user_idx").agg(*labels, *scores)
+
+
+def _summands(auc: Column, kept: Column) -> dict[str, Column]:
+    return {
+        "users": F.lit(1),
+        "n": F.col("n"),
+        "positives": F.col("positives"),
         "kept_users": kept,
         "kept_n": kept * F.col("n"),
+        "negatives_below": F.col("negatives_below"),
+        "positives_below": F.col("positives_below"),
+        "loss": F.col("loss"),
         "kept_auc": auc,
         "kept_n_auc": F.col("n") * auc,
     }
-    rows = users.select(*KEY, "user_idx", *[columns.get(name, F.col(name)).cast("double").alias(name) for name in SUMS])
-    partial = (
-        rows.repartition("user_idx")
-        .sortWithinPartitions("user_idx")
-        .mapInPandas(lambda batches: _partial_sums(batches, resamples), f"{KEY_SCHEMA}, sums binary")
-    )
-    values = ", ".join(f"{name} binary" for name in COMPARED)
-    return partial.groupBy(*KEY).applyInPandas(
-        lambda key, group: _replicate(key, group, resamples),
-        f"{KEY_SCHEMA}, users bigint, kept_users bigint, {values}",
-    )
 
 
 def user_weights(user: int, resamples: int) -> np.ndarray:
@@ -122,89 +153,94 @@ def user_weights(user: int, resamples: int) -> np.ndarray:
     return np.concatenate([[1.0], draws])
 
 
-def _partial_sums(batches: Iterator[pd.DataFrame], resamples: int) -> Iterator[pd.DataFrame]:
-    """Weighted sums (len(SUMS), B + 1) of the users of one partition, a variant, seed and slice."""
-    totals: dict[tuple, np.ndarray] = {}
+def _partial_sums(batches: Iterator[pd.DataFrame], columns: list[str], resamples: int) -> Iterator[pd.DataFrame]:
+    """Weighted sums (columns, B + 1) over the users of one partition, a slice."""
+    totals: dict[str, np.ndarray] = {}
     for batch in batches:
         users, position = np.unique(batch["user_idx"].to_numpy(), return_inverse=True)
         weights = np.stack([user_weights(int(user), resamples) for user in users])  # (U, B + 1)
-        values = batch[list(SUMS)].to_numpy()  # (rows, S)
-        for key, rows in batch.groupby(list(KEY)).indices.items():
-            sums = values[rows].T @ weights[position[rows]]  # (S, B + 1)
-            totals[key] = totals[key] + sums if key in totals else sums
-    if totals:
-        keys = pd.DataFrame(list(totals), columns=list(KEY))
-        yield keys.assign(sums=[sums.tobytes() for sums in totals.values()])
+        values = batch[columns].to_numpy()  # (rows, columns)
+        for name, rows in batch.groupby("slice").indices.items():
+            totals[name] = totals.get(name, 0.0) + values[rows].T @ weights[position[rows]]
+    yield pd.DataFrame({"slice": list(totals), "sums": [sums.tobytes() for sums in totals.values()]})
 
 
-def _replicate(key: tuple, group: pd.DataFrame, resamples: int) -> pd.DataFrame:
-    """Adds up the partial sums of one variant, seed and slice and turns them into metrics."""
-    total = np.sum([np.frombuffer(part).reshape(len(SUMS), resamples + 1) for part in group["sums"]], axis=0)
-    s = dict(zip(SUMS, total, strict=True))
+def _add_up(group: pd.DataFrame) -> pd.DataFrame:
+    """Adds the partial sums of one slice."""
+    total = np.sum([np.frombuffer(part) for part in group["sums"]], axis=0)
+    return group[["slice"]].head(1).assign(sums=[total.tobytes()])
+
+
+def _replicate(slice_name: str, variants: list[str], sums: dict[str, np.ndarray]) -> Replicates:
+    """Turns sums (B + 1,) into metrics; NaN where a resample leaves one undefined."""
+    n, positives = sums["n"], sums["positives"]
+    negatives = n - positives
+    metrics = {}
     with np.errstate(divide="ignore", invalid="ignore"):
-        negatives = s["n"] - s["positives"]
-        values = {
-            "auc": s["negatives_below"] / s["positives"] / negatives[0]
-            + s["positives_above"] / negatives / s["positives"][0]
-            - s["negatives_below"][0] / (s["positives"][0] * negatives[0]),
-            "gauc_impr": s["kept_n_auc"] / s["kept_n"],
-            "gauc_user": s["kept_auc"] / s["kept_users"],
-            "logloss": s["loss"] / s["n"],
-        }
-    counts = {"users": int(s["users"][0]), "kept_users": int(s["kept_users"][0])}
-    row = dict(zip(KEY, key, strict=True)) | counts | {name: values[name].tobytes() for name in COMPARED}
-    return pd.DataFrame([row])
+        for number, variant in enumerate(variants):
+            score = {name: sums[f"{name}_{number}"] for name in SCORE_SUMS}
+            beaten = score["negatives_below"] / positives / negatives[0]
+            unbeaten = 1 - score["positives_below"] / negatives / positives[0]
+            metrics[variant] = {
+                "auc": beaten + unbeaten - beaten[0],
+                "gauc_impr": score["kept_n_auc"] / sums["kept_n"],
+                "gauc_user": score["kept_auc"] / sums["kept_users"],
+                "logloss": score["loss"] / n,
+            }
+    return Replicates(slice_name, int(sums["users"][0]), int(sums["kept_users"][0]), metrics)
 
 
-def differences(rows: list[dict]) -> list[Difference]:
+def differences(
+    resampled: list[Replicates], by_seed: dict[tuple[str, int, str, str], float | None]
+) -> list[Difference]:
     """Every ordered pair of variants, on every slice and metric that both define.
 
     Args:
-        rows: the rows of `replicates`, collected: their number depends on the configuration only.
+        resampled: `replicates`.
+        by_seed: metrics by (variant, seed, slice, metric), for wins and spread over seeds.
     """
-    by_slice: dict[str, dict[str, dict[int, dict]]] = {}
-    for row in rows:
-        by_slice.setdefault(row["slice"], {}).setdefault(row["variant"], {})[row["seed"]] = row
     found = [
-        _difference(name, variant, reference, variants[variant], variants[reference], metric)
-        for name, variants in by_slice.items()
-        for variant, reference in permutations(variants, 2)
+        _difference(replicate, variant, reference, metric, by_seed)
+        for replicate in resampled
+        for variant, reference in permutations(replicate.metrics, 2)
         for metric in COMPARED
     ]
     return [difference for difference in found if difference is not None]
 
 
 def _difference(
-    slice_name: str, variant: str, reference: str, ours: dict[int, dict], theirs: dict[int, dict], metric: str
+    replicate: Replicates,
+    variant: str,
+    reference: str,
+    metric: str,
+    by_seed: SeedValues,
 ) -> Difference | None:
-    """One paired difference; None where the metric is undefined or no seed is shared."""
-    seeds = sorted(ours.keys() & theirs.keys())
-    if not seeds:
+    """One paired difference; None where the metric is undefined."""
+    ours, theirs = (replicate.metrics[name][metric] for name in (variant, reference))
+    gaps = ours - theirs  # (B + 1,)
+    if not np.isfinite(gaps[0]):
         return None
-    left, right = (np.stack([np.frombuffer(side[seed][metric]) for seed in seeds]) for side in (ours, theirs))
-    gaps = left - right  # (seeds, B + 1)
-    point = gaps[:, 0]
-    if not np.isfinite(point).all():
-        return None
-    users = ours[seeds[0]]["kept_users" if metric.startswith("gauc") else "users"]
-    lower, upper = _interval(gaps[:, 1:].mean(axis=0)) if users >= MIN_USERS else (None, None)
-    ours_mean, theirs_mean = float(left[:, 0].mean()), float(right[:, 0].mean())
-    chance = theirs_mean - 0.5
+    seeds = sorted({seed for name, seed, *_ in by_seed if name == variant})
+    place = (replicate.slice, metric)
+    points = np.array([by_seed[variant, seed, *place] - by_seed[reference, seed, *place] for seed in seeds])
+    users = replicate.kept_users if metric.startswith("gauc") else replicate.users
+    lower, upper = _interval(gaps[1:]) if users >= MIN_USERS else (None, None)
+    base, chance = float(theirs[0]), float(theirs[0]) - 0.5
     return Difference(
         variant=variant,
         reference=reference,
-        slice=slice_name,
+        slice=replicate.slice,
         metric=metric,
-        difference=float(point.mean()),
+        difference=float(gaps[0]),
         lower=lower,
         upper=upper,
-        ratio=ours_mean / theirs_mean - 1 if theirs_mean else None,
-        rela_impr=(ours_mean - 0.5) / chance - 1 if chance and metric not in LOWER_IS_BETTER else None,
+        ratio=float(ours[0]) / base - 1 if base else None,
+        rela_impr=(float(ours[0]) - 0.5) / chance - 1 if chance and metric not in LOWER_IS_BETTER else None,
         seeds=len(seeds),
-        wins=int((point < 0).sum() if metric in LOWER_IS_BETTER else (point > 0).sum()),
-        seed_sd=float(point.std(ddof=1)) if len(seeds) > 1 else None,
+        wins=int((points < 0).sum() if metric in LOWER_IS_BETTER else (points > 0).sum()),
+        seed_sd=float(points.std(ddof=1)) if len(seeds) > 1 else None,
         users=users,
-        resamples=gaps.shape[1] - 1,
+        resamples=len(gaps) - 1,
     )
 
 

@@ -20,15 +20,15 @@ CELL = 16
 
 def number(value: float | None, digits: int = 4) -> str:
     """A figure, or a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def signed(value: float | None, digits: int = 4) -> str:
-    """A difference with its sign, a true minus, and no sign on zero."""
+    """A difference with its sign; none on zero."""
     if value is None:
-        return "–"
+        return "-"
     text = f"{value:+.{digits}f}"
-    return text[1:] if float(text) == 0 else text.replace("-", "−")
+    return text[1:] if float(text) == 0 else text
 
 
 def interval(difference: Difference) -> str:
@@ -110,6 +110,6 @@ def caveats(results: Results) -> list[str]:
         )
     else:
         notes.append(
-            f"Differences are means over {seeds} training seeds, paired; the intervals do not cover the choice of seeds."
+            f"Differences are means over {seeds} paired training seeds; the intervals do not cover the choice of seeds."
         )
     return notes

@@ -1,14 +1,21 @@
-"""The click log as a closed day may see it."""
+"""The click log as a closed day may see it, and its order."""
 
 from __future__ import annotations
 
 from datetime import date
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from akt_spark.errors import DataError
 from akt_spark.lake import Lake
+
+FIRST, LAST = -(2**63), 2**63 - 1
+
+
+def position(without_order: int) -> Column:
+    """Sorts events of equal time by ``event_order``; one without an order goes ``FIRST`` or ``LAST``."""
+    return F.coalesce("event_order", F.lit(without_order))
 
 
 def events_until(lake: Lake, ds: date) -> DataFrame:

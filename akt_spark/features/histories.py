@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-_FIRST, _LAST = -(2**63), 2**63 - 1
+from akt_spark.features.events import FIRST, LAST, position
 
 
 def with_histories(samples: DataFrame, positives: DataFrame, length: int) -> DataFrame:
@@ -26,8 +26,10 @@ def with_histories(samples: DataFrame, positives: DataFrame, length: int) -> Dat
     """
     # At equal times: samples without an order stand before every positive, positives without one behind every sample,
     # and at an equal order the sample comes first. So "strictly before" is a prefix of the sorted rows.
-    asked = samples.select("user_id", "event_time", _position(_FIRST), F.struct(*samples.columns).alias("sample"))
-    known = positives.select("user_id", "event_time", _position(_LAST), "event_id", "item_idx")
+    asked = samples.select(
+        "user_id", "event_time", position(FIRST).alias("position"), F.struct(*samples.columns).alias("sample")
+    )
+    known = positives.select("user_id", "event_time", position(LAST).alias("position"), "event_id", "item_idx")
     is_sample = F.col("sample").isNotNull()
     by_time = Window.partitionBy("user_id").orderBy("event_time", "position", F.desc(is_sample), "event_id")
     before = by_time.rowsBetween(Window.unboundedPreceding, Window.currentRow)
@@ -41,10 +43,6 @@ def with_histories(samples: DataFrame, positives: DataFrame, length: int) -> Dat
     )
 
 
-def padded(history: str, length: int) -> F.Column:
+def padded(history: str, length: int) -> Column:
     """An array of exactly ``length`` entries: the history, then zeros."""
     return F.slice(F.concat(F.col(history), F.array_repeat(F.lit(0), length)), 1, length)
-
-
-def _position(without_order: int) -> F.Column:
-    return F.coalesce("event_order", F.lit(without_order)).alias("position")

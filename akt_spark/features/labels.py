@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql.window import WindowSpec
 
-_FIRST, _LAST = -(2**63), 2**63 - 1
+from akt_spark.features.events import FIRST, LAST, position
 
 
 def labelled_impressions(events: DataFrame, window_minutes: float) -> DataFrame:
@@ -24,10 +25,8 @@ def labelled_impressions(events: DataFrame, window_minutes: float) -> DataFrame:
         The columns of ``events`` and ``label`` FLOAT.
     """
     is_impression = F.col("event_type") == "impression"
-    position = F.coalesce("event_order", F.when(is_impression, F.lit(_FIRST)).otherwise(F.lit(_LAST)))
-    in_order = Window.partitionBy("user_id", "item_id").orderBy(
-        "event_time", position, F.desc(is_impression), "event_id"
-    )
+    place = F.when(is_impression, position(FIRST)).otherwise(position(LAST))
+    in_order = Window.partitionBy("user_id", "item_id").orderBy("event_time", place, F.desc(is_impression), "event_id")
     clicked = _next("event_type", in_order) == "click"
     waited = F.unix_micros(_next("event_time", in_order)) - F.unix_micros("event_time")
     label = F.coalesce((clicked & (waited <= window_minutes * 60e6)).cast("float"), F.lit(0.0).cast("float"))
@@ -35,5 +34,5 @@ def labelled_impressions(events: DataFrame, window_minutes: float) -> DataFrame:
     return shown_or_clicked.withColumn("label", label).where(is_impression)
 
 
-def _next(column: str, in_order: Window) -> Column:
+def _next(column: str, in_order: WindowSpec) -> Column:
     return F.lead(column).over(in_order)

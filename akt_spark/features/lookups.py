@@ -7,9 +7,10 @@ from datetime import timedelta
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from akt_spark.errors import MissingInput
+from akt_spark.content.registry import current_revision
 from akt_spark.features.activity import activity_vector, as_of
 from akt_spark.features.segments import segments
+from akt_spark.semantic.versions import published_version
 from akt_spark.stage import Context
 
 PROFILE_VALUES = 4
@@ -77,31 +78,15 @@ def _users(ctx: Context) -> DataFrame:
 
 def _codes(ctx: Context, entity: str) -> DataFrame:
     """Codes of the published codebook."""
-    codebooks = ctx.lake.read("semantic.codebooks").where(
-        (F.col("entity") == entity) & (F.col("status") == "published")
-    )
-    published = codebooks.select("codebook_version")
-    if published.isEmpty():
-        raise MissingInput("semantic.codebooks", "build_semantic_ids", f"has no published codebook of {entity}s")
-    ids = ctx.lake.read(f"semantic.{entity}_ids").join(F.broadcast(published), on="codebook_version", how="left_semi")
+    version = published_version(ctx.lake, entity)
+    ids = ctx.lake.read(f"semantic.{entity}_ids").where(F.col("codebook_version") == version)
     return ids.select(f"{entity}_id", "codes", "codebook_version")
 
 
 def _vectors(ctx: Context, entity: str) -> DataFrame:
-    """Vectors of the newest aligned encoder that saw nothing after the training period."""
-    usable = (
-        (F.col("entity") == entity)
-        & (F.col("stage") == "aligned")
-        & (F.col("status") == "registered")
-        & (F.col("trained_until") <= F.lit(ctx.config.split.train_end(ctx.ds)))
-    )
-    encoders = (
-        ctx.lake.read("content.encoders").where(usable).orderBy(F.desc("ds"), F.desc("trained_until"), "revision")
-    )
-    newest = encoders.head()
-    if newest is None:
-        raise MissingInput("content.encoders", "align_encoder", f"has no aligned encoder of {entity}s for this --ds")
-    embeddings = ctx.lake.read(f"content.{entity}_embeddings").where(F.col("revision") == newest["revision"])
+    """Vectors of the encoder in use on this day."""
+    revision = current_revision(ctx.lake, entity, ctx.ds)
+    embeddings = ctx.lake.read(f"content.{entity}_embeddings").where(F.col("revision") == revision)
     return embeddings.select(f"{entity}_id", "vector")
 
 

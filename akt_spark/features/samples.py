@@ -25,51 +25,56 @@ def run(ctx: Context) -> Outcome:
 
     Raises:
         MissingInput: when an input table does not exist.
-        DataError: when the split leaves no training or no test samples, or an impression has an id without an index.
+        DataError: when the split leaves no training or no test samples, or an active id has no index.
     """
     config, lake = ctx.config, ctx.lake
     events = events_until(lake, ctx.ds)
-    lookups = {entity: lookup_rows(ctx, entity) for entity in ENTITIES}  # first: a missing input shows before any work
     rows = _rows_per_split(ctx, events)
-    samples = sample_features(events, lake, config.features).withColumn("split", _split(ctx))
+    logs = {entity: lake.read(f"features.{entity}_activity") for entity in ENTITIES}
+    indices = {entity: lake.read(f"features.{entity}_index") for entity in ENTITIES}
+    _check_indexed(logs, indices)
+    lookups = {entity: lookup_rows(ctx, entity) for entity in ENTITIES}  # a missing input shows before the long work
+    samples = sample_features(events, logs, indices, config.features).withColumn("split", _split(ctx))
     blocks = block_counts(rows, config.samples.block_rows, FILES_PER_RANK * config.training.ranks)
     lake.overwrite("training.samples", placed_in_blocks(samples, blocks, config.samples.seed))
     for entity, lookup in lookups.items():
         lake.overwrite(f"training.{entity}s", lookup)
     summary = _summary(lake)
-    written = sum(row["rows"] for row in summary)
-    if written < sum(rows.values()):
-        raise DataError(
-            f"{sum(rows.values()) - written} impressions have a user or item that features.user_index or "
-            "features.item_index lacks: run jobs/ingest.py for this --ds, then this job again"
-        )
-    return Outcome(rows_in=sum(rows.values()), rows_out=written, notes=[_note(row) for row in summary])
+    return Outcome(
+        rows_in=sum(rows.values()),
+        rows_out=sum(row["rows"] for row in summary),
+        notes=[_note(row) for row in summary],
+    )
 
 
-def sample_features(events: DataFrame, lake: Lake, config: FeaturesConfig) -> DataFrame:
+def sample_features(
+    events: DataFrame, logs: dict[str, DataFrame], indices: dict[str, DataFrame], config: FeaturesConfig
+) -> DataFrame:
     """Every impression of ``events`` with its label, and its features as they were known strictly before it.
 
     Shuffles: by user and item (labels), by item (activity), twice by user (activity, history). Rows stay narrow until
-    the history comes last. The index look-ups are broadcast while they are small.
+    the history comes last. Index look-ups are broadcast while they are small.
 
     Args:
-        events: rows with the columns of ``bronze.events``; ids without an index drop out.
+        events: rows with the columns of ``bronze.events``.
+        logs: rows of ``features.<entity>_activity`` for item and user.
+        indices: rows of ``features.<entity>_index``, which hold every id of the events.
+        config: history length, click window and CTR prior.
 
     Returns:
         The columns of ``training.samples`` but ``split``.
     """
-    item_index, user_index = (lake.read(f"features.{e}_index").withColumnRenamed("idx", f"{e}_idx") for e in ENTITIES)
+    item_index, user_index = (indices[entity].withColumnRenamed("idx", f"{entity}_idx") for entity in ENTITIES)
     identity = ("event_id", "user_id", "item_id", "event_time", "event_order", "ds")
     samples = labelled_impressions(events, config.click_window_minutes).select(*identity, "label")
     samples = samples.join(item_index, on="item_id", how="inner")
     for entity in ENTITIES:
-        log = lake.read(f"features.{entity}_activity").select(f"{entity}_id", "ds", *COUNTS, "first_ds")
+        log = logs[entity].select(f"{entity}_id", "ds", *COUNTS, "first_ds")
         vector = activity_vector(F.col("state"), F.col("ds"), config)
         samples = join_strictly_before(samples, log, day="ds", into="state")
         samples = samples.withColumn(f"{entity}_activity", vector).drop("state")
-    positives = events.where(F.col("event_type").isin(config.history_events)).join(
-        item_index, on="item_id", how="inner"
-    )
+    positives = events.where(F.col("event_type").isin(config.history_events))
+    positives = positives.join(item_index, on="item_id", how="inner")
     return (
         with_histories(samples, positives, config.sequence_length)
         .join(user_index, on="user_id", how="inner")
@@ -85,6 +90,18 @@ def sample_features(events: DataFrame, lake: Lake, config: FeaturesConfig) -> Da
             "item_activity",
         )
     )
+
+
+def _check_indexed(logs: dict[str, DataFrame], indices: dict[str, DataFrame]) -> None:
+    """Refuses ids without an index, whose samples would drop out without a word."""
+    for entity in ENTITIES:
+        id_column = f"{entity}_id"
+        unknown = logs[entity].join(indices[entity], on=id_column, how="left_anti").select(id_column).head()
+        if unknown is not None:
+            raise DataError(
+                f"features.{entity}_activity holds {entity} '{unknown[0]}', which features.{entity}_index lacks: "
+                "run jobs/ingest.py for this --ds, then this job again"
+            )
 
 
 def _split(ctx: Context, day: str = "day") -> Column:
@@ -123,13 +140,14 @@ def _summary(lake: Lake) -> list[Row]:
     """Measures of every split as written, in the order of time."""
     written = (
         lake.read("training.samples")
+        .withColumn("file", F.input_file_name())
         .groupBy("split")
         .agg(
             F.count("*").alias("rows"),
             F.mean("label").alias("ctr"),
             F.mean((F.col("history_length") > 0).cast("int")).alias("coverage"),
             F.mean("history_length").alias("length"),
-            F.count_distinct(F.input_file_name()).alias("files"),
+            F.count_distinct("file").alias("files"),
         )
     )
     return sorted(written.collect(), key=lambda row: SPLITS.index(row["split"]))

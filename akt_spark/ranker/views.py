@@ -83,6 +83,7 @@ class ContentView(nn.Module):
         """Takes the content vectors (N, D) of all items, zeros where there is none."""
         super().__init__()
         self.register_buffer("vectors", F.normalize(vectors, dim=1), persistent=False)
+        self.register_buffer("known", vectors.any(1), persistent=False)  # (N,)
         self.target = nn.Linear(vectors.shape[1], dim)
         self.pooled = nn.Linear(vectors.shape[1], dim)
         self.histogram = nn.Linear(SIMILARITY_BINS, dim, bias=False)
@@ -91,11 +92,11 @@ class ContentView(nn.Module):
         """Items (B,) and recent histories (B, T) padded with 0: (B, 3d)."""
         target = self.vectors[items]  # (B, D)
         entries = self.vectors.index_select(0, recent.flatten()).view(*recent.shape, -1)  # (B, T, D)
-        known = (recent > 0) & entries.any(-1)  # (B, T)
+        mask = recent > 0
+        known = mask & self.known[recent]  # (B, T)
         pooled = entries.sum(1) / known.sum(1, keepdim=True).clamp_min(1)  # rows without a vector add zeros
         cosine = torch.bmm(entries, target[..., None])[..., 0]  # (B, T)
-        comparable = known & target.any(1, keepdim=True)
-        histogram = similarity_histogram(cosine, comparable, recent > 0)
+        histogram = similarity_histogram(cosine, known & self.known[items, None], mask)
         return torch.cat([self.target(target), self.pooled(pooled), self.histogram(histogram)], 1)
 
 

@@ -1,9 +1,10 @@
 """Inference arithmetic whose bits depend on nothing but the row itself.
 
-A matrix product sums in an order that its library chooses by shape, thread count and CPU, so a vector near the border of
-two codes could change its semantic ID with the batch it arrives in. Here every sum runs over its terms one after the
+A matrix product sums in an order that its library chooses by shape, thread count and CPU, so a vector near the border
+of two codes could change its semantic ID with the batch it arrives in. Here every sum runs over its terms one after the
 other, with element-wise float32 operations that IEEE 754 rounds exactly: the same row gives the same bits in any batch,
-with any number of threads, on any machine. It costs about ten times a BLAS call, which is small beside the encoder's.
+with any number of threads, on any machine. It is slower than BLAS (some 20,000 vectors a second and core), but faster
+than the encoder that made the vectors.
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ def read_description(path: Path) -> Description:
     """
     file = path / DESCRIPTION
     if not file.is_file():
-        raise DataError(f"no quantiser in {path}: the folder was moved or deleted; run jobs/build_semantic_ids.py again")
+        raise DataError(
+            f"no quantiser in {path}: the folder was moved or deleted; run jobs/build_semantic_ids.py again"
+        )
     values = json.loads(file.read_text())
     return Description(QuantizerConfig.model_validate(values["config"]), values["weights_hash"])
 
@@ -66,7 +68,9 @@ def read_model(path: Path) -> tuple[QuantizerConfig, dict[str, Floats]]:
     description, file = read_description(path), path / WEIGHTS
     content = file.read_bytes() if file.is_file() else b""
     if hashlib.sha256(content).hexdigest() != description.weights_hash:
-        raise DataError(f"{file} is missing or damaged (its hash is not that of {DESCRIPTION}): restore it, or fit again")
+        raise DataError(
+            f"{file} is missing or damaged (its hash is not that of {DESCRIPTION}): restore it, or fit again"
+        )
     return description.config, load(content)
 
 

@@ -83,7 +83,9 @@ def rotate(latent: Tensor, quantised: Tensor) -> Tensor:
     middle_norm = middle.norm(dim=1, keepdim=True)
     middle = middle / middle_norm.clamp(min=OPPOSITE)
     reflected = latent - 2 * middle * (middle * latent).sum(dim=1, keepdim=True)
-    rotated = (target_norm / norm.clamp(min=1e-12)) * (reflected + 2 * target * (source * latent).sum(dim=1, keepdim=True))
+    rotated = (target_norm / norm.clamp(min=1e-12)) * (
+        reflected + 2 * target * (source * latent).sum(dim=1, keepdim=True)
+    )
     undefined = (middle_norm < OPPOSITE) | (norm < 1e-12) | (target_norm < 1e-12)
     gradient_path = torch.where(undefined, latent, rotated)
     return quantised.detach() + (gradient_path - gradient_path.detach())  # forward: exactly the quantised value

@@ -16,6 +16,7 @@ from akt_spark.semantic.kmeans import kmeans
 from akt_spark.semantic.network import Network
 
 PROGRESS_LINES = 10
+COOL_DOWN = 1 / 3
 MIN_INIT_ROWS, INIT_ROWS_A_CODE = 10_000, 20  # method.md 4.2
 
 
@@ -67,9 +68,12 @@ def _fit(
         ],
         lr=config.learning_rate,
     )
+    # towards the end the encoder must stand still: codes chase a moving latent space, and the slowest of them die
+    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (1 - step / config.steps) / COOL_DOWN))
     for step, batch in enumerate(_batches(rows, config.batch_size, config.steps, generator), start=1):
         loss, codes, residuals = network.loss(batch)
         _step(optimiser, loss)
+        rate.step()
         dead_codes.observe(codes)
         # a code re-seeded in the last interval would have no time to find its place
         if step % config.dead_code_steps == 0 and step <= config.steps - config.dead_code_steps:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyspark.errors import PySparkException
 
 from akt_spark.errors import SourceError
 
@@ -24,7 +25,9 @@ def existing(path: str | Path) -> Path:
     """
     text = str(path).removeprefix("file://")
     if "://" in text:
-        raise SourceError(f"source.path {text}: a URI is not supported; mount it, and give the path that all workers see")
+        raise SourceError(
+            f"source.path {text}: a URI is not supported; mount it, and give the path that all workers see"
+        )
     found = Path(text).absolute()
     if not found.exists():
         raise SourceError(f"source.path: {found} does not exist; give an existing path by --set source.path=PATH")
@@ -52,12 +55,11 @@ def check_parquet(path: Path, required: Collection[str]) -> Path:
             parquet = pq.ParquetFile(file)
         except (pa.ArrowInvalid, OSError) as error:
             raise SourceError(f"{file} is not a readable Parquet file ({_first_line(error)}); {AGAIN}") from None
-        schema = parquet.schema_arrow
-        _require(file, schema.names, required)
-        for field in schema:
-            if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
+        _require(file, parquet.schema_arrow.names, required)
+        for column in parquet.schema:
+            if "nanoseconds" in str(column.logical_type):
                 raise SourceError(
-                    f"{file}: column {field.name} holds nanoseconds, which Spark does not read;"
+                    f"{file}: column {column.path} holds nanoseconds, which Spark does not read;"
                     " write it in microseconds (pandas: to_parquet(..., coerce_timestamps='us'))"
                 )
         rows += parquet.metadata.num_rows
@@ -83,34 +85,28 @@ def check_csv(path: Path, required: Collection[str]) -> Path:
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turns Spark's complaints about files under a path, which come late and as stacks, into one sentence.
+def readable(paths: Collection[Path]) -> Iterator[None]:
+    """Turns Spark's complaints about raw files, which come late and as stacks, into one sentence.
 
     Raises:
         SourceError: for a damaged page, which no footer tells of.
     """
     try:
         yield
-    except SourceError:
-        raise
-    except Exception as error:
+    except PySparkException as error:
         text = str(error)
-        if str(path) not in text or not any(failure in text for failure in READ_FAILURES):
+        damaged = next((word for word in text.split() if any(str(path) in word for path in paths)), None)
+        if damaged is None or not any(failure in text for failure in READ_FAILURES):
             raise
-        raise SourceError(f"{_named_file(text, path)} cannot be read ({_first_line(error)}); {AGAIN}") from error
+        file = damaged.removeprefix("file://").rstrip(".,:;'\"")
+        raise SourceError(f"{file} cannot be read ({_first_line(error)}); {AGAIN}") from error
 
 
 def _require(file: Path, columns: Collection[str], required: Collection[str]) -> None:
     missing = [name for name in required if name not in columns]
     if missing:
-        raise SourceError(
-            f"{file} lacks the column {', '.join(missing)}; it has {', '.join(columns) or 'none'}: rename or add columns"
-        )
-
-
-def _named_file(text: str, path: Path) -> str:
-    """The longest path in a message that starts with a folder's path."""
-    return str(path) + text.split(str(path), 1)[1].split()[0].rstrip(".,:;'\")")
+        found = ", ".join(columns) or "none"
+        raise SourceError(f"{file} lacks the column {', '.join(missing)}; it has {found}: rename or add columns")
 
 
 def _first_line(error: Exception) -> str:

@@ -67,7 +67,9 @@ def read(spark: SparkSession, path: str) -> RawData:
     if (root / USERS).exists():
         check_parquet(root / USERS, ("user_id",))
         return RawData(events, items, _table(spark, root / USERS, USER_TYPES))
-    return RawData(events, items, spark.createDataFrame([], "user_id STRING, profile MAP<STRING, STRING>, row_json STRING"))
+    return RawData(
+        events, items, spark.createDataFrame([], "user_id STRING, profile MAP<STRING, STRING>, row_json STRING")
+    )
 
 
 def _table(spark: SparkSession, path: Path, types: dict[str, str]) -> DataFrame:
@@ -84,4 +86,6 @@ def _table(spark: SparkSession, path: Path, types: dict[str, str]) -> DataFrame:
         )
     except AnalysisException as error:
         wanted = ", ".join(f"{name} {kind}" for name, kind in types.items() if name in rows.columns)
-        raise SourceError(f"{path}: columns are not of the types needed ({wanted}): {str(error).splitlines()[0]}") from None
+        raise SourceError(
+            f"{path}: columns are not of the types needed ({wanted}): {str(error).splitlines()[0]}"
+        ) from None

@@ -7,19 +7,6 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-EVENT_COLUMNS = ("event_id", "user_id", "item_id", "event_type", "event_time", "event_order", "value")
-ITEM_COLUMNS = (
-    "item_id",
-    "title",
-    "description",
-    "category",
-    "brand",
-    "price",
-    "attributes",
-    "image",
-    "first_seen",
-)
-USER_COLUMNS = ("user_id", "profile")
 ROW_JSON = "row_json"
 
 
@@ -48,6 +35,6 @@ def number(column: Column) -> Column:
 
 
 def content_id(*columns: Column) -> Column:
-    """An event ID for sources that have none: a hash of the content, equal for equal events (SHA-256, 32 hex digits)."""
-    texts = [F.coalesce(column.cast("string"), F.lit("\0")) for column in columns]
-    return F.substring(F.sha2(F.concat_ws("|", *texts), 256), 1, 32)
+    """An event ID for sources that have none: a hash of the content, so equal events have one ID (32 hex digits)."""
+    texts = [column.cast("string").alias(f"c{place}") for place, column in enumerate(columns)]
+    return F.substring(F.sha2(F.to_json(F.struct(*texts)), 256), 1, 32)

@@ -25,13 +25,13 @@ from akt_spark.config import ShopSource, SparkConfig
 from akt_spark.session import spark_session
 from akt_spark.sources import folder
 from akt_spark.sources.raw import RawData
-from akt_spark.sources.shop_traffic import chunks, draw_events, draw_users, item_ids
-from akt_spark.sources.shop_world import ShopSize, World, describe, draw
+from akt_spark.sources.shop_catalogue import blocks, draw_items, item_ids
+from akt_spark.sources.shop_traffic import chunks, draw_events, draw_users
+from akt_spark.sources.shop_world import ShopSize, World
 
 __all__ = ["ShopSize", "generate", "read"]
 
 START = date(2024, 1, 1)
-ITEMS_A_BLOCK = 500
 BLOCKS_A_CORE = 4
 EVENTS = (
     "event_id STRING, user_id STRING, item_id STRING, event_type STRING, second BIGINT, event_order DOUBLE,"
@@ -57,8 +57,10 @@ def generate(
         start: the first day of traffic; the last one is ``start + size.days - 1``.
     """
     world, out = World(size or ShopSize(), seed), str(out)
-    items = _blocks(spark, -(-world.size.items // ITEMS_A_BLOCK), lambda block: _items(world, block, start), ITEMS)
-    users = _blocks(spark, chunks(world), lambda chunk: draw_users(world, chunk)[["user_id", "profile", "group"]], USERS)
+    items = _blocks(spark, blocks(world), lambda block: draw_items(world, block, start), ITEMS)
+    users = _blocks(
+        spark, chunks(world), lambda chunk: draw_users(world, chunk)[["user_id", "profile", "group"]], USERS
+    )
     midnight = int(datetime(start.year, start.month, start.day, tzinfo=UTC).timestamp())
     events = (
         _blocks(spark, chunks(world), lambda chunk: draw_events(world, chunk), EVENTS)
@@ -95,25 +97,6 @@ def _blocks(spark: SparkSession, count: int, make: Callable[[int], pd.DataFrame]
 
     partitions = min(count, BLOCKS_A_CORE * spark.sparkContext.defaultParallelism)
     return spark.range(0, count, 1, partitions).mapInPandas(rows, schema)
-
-
-def _items(world: World, block: int, start: date) -> pd.DataFrame:
-    """Catalogue rows of a block of items."""
-    rows = []
-    for number in range(block * ITEMS_A_BLOCK, min((block + 1) * ITEMS_A_BLOCK, world.size.items)):
-        rng = np.random.default_rng([world.seed, 4, number])
-        look = world.looks[world.group[number]]
-        rows.append(
-            describe(look, rng)
-            | {
-                "item_id": item_ids(np.array([number]))[0],
-                "price": world.price[number],
-                "image": draw(look, rng),
-                "first_seen": start + timedelta(days=int(world.first_day[number])),
-                "group": world.group[number],
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def _write(rows: DataFrame, path: str) -> None:

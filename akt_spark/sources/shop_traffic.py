@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from akt_spark.sources.shop_catalogue import item_ids
 from akt_spark.sources.shop_world import LATENT_DIM, World
 
 CHUNK = 500  # users a random stream
@@ -25,11 +26,6 @@ PROFILE = {
 PROFILE_TELLS_GROUP = 0.7  # otherwise a profile value is random
 SECONDS_A_DAY = 86_400
 EVENT_COLUMNS = ("event_id", "user_id", "item_id", "event_type", "second", "event_order", "value", "probability")
-
-
-def item_ids(numbers: np.ndarray) -> np.ndarray:
-    """Catalogue ids of item numbers."""
-    return np.char.add("i", np.char.zfill(numbers.astype(str), 6))
 
 
 def user_ids(numbers: np.ndarray) -> np.ndarray:
@@ -109,7 +105,10 @@ def _profiles(group: np.ndarray, rng: np.random.Generator) -> list[dict[str, str
     for name, values in PROFILE.items():
         telling = rng.random(len(group)) < PROFILE_TELLS_GROUP
         columns[name] = np.array(values)[np.where(telling, group, rng.integers(0, 1_000, len(group))) % len(values)]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*(column.tolist() for column in columns.values()), strict=True)]
+    return [
+        dict(zip(columns, row, strict=True))
+        for row in zip(*(column.tolist() for column in columns.values()), strict=True)
+    ]
 
 
 def _impressions(world: World, users: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The truth of the synthetic shop: its groups, their words and looks, and the latent vectors that decide clicks.
+"""The truth of the synthetic shop: item groups, what can be seen of them, and the latent vectors that decide clicks.
 
 A group is a category, a colour and a shape. Its items share a point in latent space, and the same three things are
 said in the title and drawn in the image: an encoder that understands them finds the groups without a single click.
@@ -6,19 +6,15 @@ said in the title and drawn in the image: an encoder that understands them finds
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 LATENT_DIM = 8
 WITHIN_GROUP_NOISE = 0.35
 ZIPF_EXPONENT = 1.2
-IMAGE_SIZE = 64
-MISSING_IMAGES = 0.05
 
 # department, category, typical price, brands, nouns, what it is for
 CATEGORIES = (
@@ -26,14 +22,35 @@ CATEGORIES = (
     ("Footwear", "Running shoes", 90.0, ("Stride", "Velox"), ("sneakers", "running shoes", "trainers"), "a long run"),
     ("Music", "Guitars", 320.0, ("Lyra", "Fretwell"), ("guitar", "ukulele", "bass guitar"), "playing music"),
     ("Garden", "Plant pots", 18.0, ("Verdant", "Terra"), ("plant pot", "flower planter", "herb tub"), "growing plants"),
-    ("Toys", "Puzzles", 22.0, ("Pieceful", "Bright"), ("jigsaw puzzle", "board game", "building blocks"), "family play"),
+    (
+        "Toys",
+        "Puzzles",
+        22.0,
+        ("Pieceful", "Bright"),
+        ("jigsaw puzzle", "board game", "building blocks"),
+        "family play",
+    ),
     ("Lighting", "Lamps", 48.0, ("Lumen", "Halo"), ("desk lamp", "lantern", "night light"), "reading at night"),
     ("Pets", "Dog beds", 55.0, ("Waggle", "Snout"), ("dog bed", "puppy cushion", "pet blanket"), "a sleepy dog"),
     ("Office", "Notebooks", 9.0, ("Folio", "Inkwell"), ("notebook", "paper journal", "diary"), "writing down ideas"),
     ("Travel", "Suitcases", 120.0, ("Nomad", "Transit"), ("suitcase", "travel bag", "backpack"), "a trip abroad"),
-    ("Beauty", "Perfumes", 65.0, ("Aurelle", "Fleur"), ("perfume", "eau de toilette", "body mist"), "smelling of flowers"),
+    (
+        "Beauty",
+        "Perfumes",
+        65.0,
+        ("Aurelle", "Fleur"),
+        ("perfume", "eau de toilette", "body mist"),
+        "smelling of flowers",
+    ),
     ("Fishing", "Fishing rods", 80.0, ("Trout", "Castaway"), ("fishing rod", "reel", "tackle box"), "catching fish"),
-    ("Computers", "Keyboards", 70.0, ("Keyton", "Quert"), ("keyboard", "computer mouse", "webcam"), "working at a computer"),
+    (
+        "Computers",
+        "Keyboards",
+        70.0,
+        ("Keyton", "Quert"),
+        ("keyboard", "computer mouse", "webcam"),
+        "working at a computer",
+    ),
 )
 COLOURS = {
     "red": (205, 45, 45),
@@ -44,8 +61,6 @@ COLOURS = {
     "pink": (240, 130, 180),
 }
 SHAPES = {"round": 0, "triangular": 3, "square": 4, "hexagonal": 6}  # corners of the drawn figure
-MATERIALS = ("cotton", "steel", "oak", "glass", "nylon")
-ADJECTIVES = ("classic", "modern", "compact", "handmade", "premium", "light", "sturdy", "simple")
 
 
 @dataclass(frozen=True)
@@ -78,13 +93,14 @@ class ShopSize:
     def __post_init__(self) -> None:
         most = len(CATEGORIES) * len(COLOURS) * len(SHAPES)
         if not 2 <= self.groups <= min(most, self.items):
-            raise ValueError(f"groups is {self.groups}: it must lie in 2..{min(most, self.items)} (at most one an item)")
+            raise ValueError(
+                f"groups is {self.groups}: it must lie in 2..{min(most, self.items)} (at most one an item)"
+            )
         if min(self.users, self.page) < 1 or self.sessions_per_user < 1:
             raise ValueError("users, page and sessions_per_user must be at least 1")
         if not 0 < self.cold_days <= self.explore_days < self.days:
-            raise ValueError(
-                f"0 < cold_days <= explore_days < days must hold, not {self.cold_days}, {self.explore_days}, {self.days}"
-            )
+            found = f"{self.cold_days}, {self.explore_days}, {self.days}"
+            raise ValueError(f"0 < cold_days <= explore_days < days must hold; they are {found}")
 
 
 @dataclass(frozen=True)
@@ -163,41 +179,6 @@ class Look:
     category: int
     colour: str
     shape: str
-
-
-def describe(look: Look, rng: np.random.Generator) -> dict[str, object]:
-    """Title, description, category path, brand and attributes of one item.
-
-    Colour and shape are in the words and in the photo only: no attribute gives the group away.
-    """
-    department, category, _, brands, nouns, purpose = CATEGORIES[look.category]
-    adjective, noun = rng.choice(ADJECTIVES), rng.choice(nouns)
-    return {
-        "title": f"{adjective} {look.colour} {look.shape} {noun}".capitalize(),
-        "description": f"{look.shape} {noun} in {look.colour}, made for {purpose}.".capitalize(),
-        "category": [department, category],
-        "brand": str(rng.choice(brands)),
-        "attributes": {"material": str(rng.choice(MATERIALS))},
-    }
-
-
-def draw(look: Look, rng: np.random.Generator) -> bytes | None:
-    """A photo of the item, as PNG: its shape in its colour, never twice the same; None for the few without a photo."""
-    if rng.random() < MISSING_IMAGES:
-        return None
-    image = Image.new("RGB", (IMAGE_SIZE, IMAGE_SIZE), tuple(int(tone) for tone in rng.integers(225, 250, 3)))
-    canvas = ImageDraw.Draw(image)
-    radius = IMAGE_SIZE * rng.uniform(0.28, 0.42)
-    x, y = IMAGE_SIZE / 2 + rng.uniform(-5, 5, size=2)
-    colour = tuple(int(np.clip(tone + rng.integers(-15, 16), 0, 255)) for tone in COLOURS[look.colour])
-    corners = SHAPES[look.shape]
-    if corners == 0:
-        canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
-    else:
-        canvas.regular_polygon((x, y, radius), corners, rotation=float(rng.uniform(-15, 15)), fill=colour)
-    encoded = io.BytesIO()
-    image.save(encoded, format="PNG")
-    return encoded.getvalue()
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from akt_spark.errors import AktError
 
 
 class Communicator(Protocol):
@@ -101,3 +104,17 @@ def _merge(rows: Tensor, values: Tensor, shapes: Sequence[torch.Size], world: in
         torch.sparse_coo_tensor(torch.cat(where)[None], torch.cat(what) / world, shape).coalesce()
         for where, what, shape in zip(indices, entries, shapes, strict=True)
     ]
+
+
+def require_equal(communicator: Communicator, tensors: Sequence[Tensor]) -> None:
+    """Checks that all ranks hold the same bits.
+
+    Raises:
+        AktError: when they do not; results of such a training mean nothing.
+    """
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    mine = torch.tensor([int.from_bytes(digest.digest()[:8], "big", signed=True)])
+    if len(torch.unique(communicator.gather(mine))) > 1:
+        raise AktError("the ranks ended with different weights: the training is not usable; please report this")

@@ -70,9 +70,6 @@ def launch(
 
 def _rank_main(train_fn: Callable[..., Any], args: Sequence[Any]) -> Any:
     """What every rank runs, in a process of its own."""
-    import torch
-
-    torch.set_num_threads(1)  # ranks share the machine's cores
     communicator = HorovodCommunicator()
     try:
         return train_fn(communicator, *args)

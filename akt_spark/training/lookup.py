@@ -47,12 +47,17 @@ def load_lookup(files: Sequence[str], entity: Literal["item", "user"]) -> Entity
     return EntityLookup(
         attributes=lists("attributes", np.int64),
         category=scalars("category"),
-        codes=lists("codes", np.int64, fill=-1),
+        codes=_one_level_at_least(lists("codes", np.int64, fill=-1)),
         activity=lists("activity", np.float32),
         impressions=scalars("impressions"),
         role=place(roles, idx),
         vector=lists("vector", np.float32),
     )
+
+
+def _one_level_at_least(codes: torch.Tensor) -> torch.Tensor:
+    """Codes (N, L), or (N, 1) of -1 when no id has any."""
+    return codes if codes.shape[1] else codes.new_full((len(codes), 1), -1)
 
 
 def _matrix(column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, np.ndarray]:

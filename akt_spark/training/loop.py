@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from akt_spark.config import ModelConfig, TrainingConfig
+from akt_spark.errors import AktError
 from akt_spark.training.exchange import Communicator
 
 Point = tuple[int, str, float]
@@ -120,10 +121,17 @@ class Trainer:
         self._summed += 1
 
     def _record(self) -> None:
+        """Adds a point of every loss to the curve."""
         if self._summed:
             means = torch.tensor([total / self._summed for total in self._sums.values()], dtype=torch.float64)
             self.communicator.average([means])
-            self.curve += [(self.step, name, value) for name, value in zip(self._sums, means.tolist(), strict=True)]
+            points = dict(zip(self._sums, means.tolist(), strict=True))
+            if not means.isfinite().all():
+                raise AktError(
+                    f"training diverged by step {self.step}: {points}; lower training.learning_rate, "
+                    "training.id_learning_rate or ranker.model.transfer_learning_rate"
+                )
+            self.curve += [(self.step, name, value) for name, value in points.items()]
             self._sums, self._summed = {}, 0
 
     def state(self) -> dict[str, Any]:
@@ -147,4 +155,4 @@ def _no_rows(table: Tensor) -> Tensor:
 
 def _mixed(*numbers: int) -> int:
     """One well-mixed seed from several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1

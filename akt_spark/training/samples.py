@@ -64,9 +64,7 @@ def pinned_splits(lake: Lake, version: int) -> dict[str, Split]:
     mixed = sorted({url for url in urls if urls.count(url) > 1}) if len(set(urls)) < len(urls) else []
     if mixed:
         raise DataError(f"{table} version {version}: {mixed[0]} mixes splits; run jobs/build_samples.py again")
-    return {
-        name: _split([file for file in files if file["split"] == name]) for name in ("train", "validation", "test")
-    }
+    return {name: _split([file for file in files if file["split"] == name]) for name in ("train", "validation", "test")}
 
 
 def _count_files(samples: DataFrame) -> DataFrame:
@@ -83,7 +81,7 @@ def _refuse_unsafe(lake: Lake, table: str) -> None:
     unsafe = unsafe_for_parquet_readers(lake.spark, lake.path(table)) if lake.exists(table) else []
     if unsafe:
         raise DataError(
-            f"{table} at {lake.path(table)} has {' and '.join(unsafe)}, which Parquet readers ignore: they would train on "
+            f"{table} at {lake.path(table)} has {' and '.join(unsafe)}, which Parquet readers ignore: they would see "
             f"deleted or misnamed values. Delete the table's folder and run jobs/{Table.load(table).writer}.py again"
         )
 

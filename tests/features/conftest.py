@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pytest
@@ -45,7 +45,7 @@ def frame(spark: SparkSession) -> Callable[[list[Event]], DataFrame]:
 
 @pytest.fixture(scope="session")
 def log(frame: Callable[[list[Event]], DataFrame]) -> Callable[..., DataFrame]:
-    """Rows of ``bronze.events`` from (user, item, type, "2024-01-02 10:00[:30]"[, order]); ids e0, e1, ... as written."""
+    """Rows of ``bronze.events`` from (user, item, type, "2024-01-02 10:00"[, order]), with ids e0, e1, ..."""
 
     def build(*rows: tuple) -> DataFrame:
         return frame(
@@ -103,5 +103,3 @@ def bronze(lake: Lake, frame: Callable[[list[Event]], DataFrame]) -> Callable[[l
         return lake
 
     return write
-
-

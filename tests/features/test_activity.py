@@ -89,11 +89,13 @@ def test_both_logs_equal_duckdb_and_later_days_stay_unseen(context, bronze, rand
 
 
 def test_a_missing_log_names_the_job_that_makes_it(context):
-    with pytest.raises(MissingInput, match="bronze.events does not exist: run jobs/ingest.py"):
+    with pytest.raises(MissingInput, match=r"bronze.events does not exist: run jobs/ingest.py"):
         activity.run(context)
 
 
 def test_a_ds_before_the_log_says_which_days_there_are(context, lake, log):
-    lake.overwrite("bronze.events", log(("u", "a", "click", "2024-02-03 10:00"), ("u", "a", "click", "2024-02-05 10:00")))
-    with pytest.raises(DataError, match="--ds 2024-01-31: bronze.events holds 2024-02-03 to 2024-02-05"):
+    lake.overwrite(
+        "bronze.events", log(("u", "a", "click", "2024-02-03 10:00"), ("u", "a", "click", "2024-02-05 10:00"))
+    )
+    with pytest.raises(DataError, match=r"--ds 2024-01-31: bronze.events holds 2024-02-03 to 2024-02-05"):
         activity.run(context)

@@ -56,7 +56,7 @@ def test_event_order_decides_between_equal_timestamps_where_both_events_have_one
     assert histories(events) == {"e3": [1], "e4": [1], "e5": [3, 1], "e6": []}
 
 
-@pytest.mark.parametrize(("seed", "length"), [(0, 3), (1, 1), (2, 40)])
+@pytest.mark.parametrize(("seed", "length"), [(0, 3), (2, 40)])
 def test_histories_equal_a_plain_python_oracle_on_random_logs_with_ties(frame, random_events, seed, length):
     events = random_events(seed, count=700)
     positives = sorted(

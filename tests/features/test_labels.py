@@ -40,7 +40,8 @@ def test_a_click_labels_only_the_latest_impression_before_it(log):
 
 
 @pytest.mark.parametrize(
-    ("impression_order", "click_order", "label"), [(None, None, 1.0), (1, 2, 1.0), (2, 1, 0.0), (2, None, 1.0), (None, 1, 1.0)]
+    ("impression_order", "click_order", "label"),
+    [(None, None, 1.0), (1, 2, 1.0), (2, 1, 0.0), (2, None, 1.0), (None, 1, 1.0)],
 )
 def test_a_click_at_the_same_time_counts_unless_the_order_puts_it_first(log, impression_order, click_order, label):
     time = "2024-01-01 10:00"

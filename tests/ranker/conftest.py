@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -23,7 +23,9 @@ BASE = {
 }
 
 
-def make_lookup(rows: int, levels: list[int], seed: int, attributes: int = 2, without_code: float = 0.1) -> EntityLookup:
+def make_lookup(
+    rows: int, levels: list[int], seed: int, attributes: int = 2, without_code: float = 0.1
+) -> EntityLookup:
     """Random ids; about a third each are teachers, students and neither, and some have no code."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -60,6 +62,20 @@ def make_batch(size: int, items: int, users: int, history: int, seed: int) -> di
         "user_activity": torch.randn(size, 5, generator=generator),
         "item_activity": torch.randn(size, 5, generator=generator),
     }
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from threads, and on a busy machine threads wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(7)
 
 
 @pytest.fixture

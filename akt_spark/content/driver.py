@@ -1,0 +1,111 @@
+"""Training data of the two content models, brought to the driver; every collection is bounded by the configuration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from akt_spark.content.alignment import PairData
+from akt_spark.content.arrow import vectors_from_arrow
+from akt_spark.content.head import ProjectionHead
+from akt_spark.content.interest_training import ClickData
+from akt_spark.content.registry import EncoderRecord
+from akt_spark.content.users import item_vectors, user_inputs
+from akt_spark.features.pairs import clicks_until
+from akt_spark.stage import Context
+
+CATEGORIES = 1000  # rarer leaf categories are not predicted
+FEW_CLICKS = 10
+
+
+def pair_data(ctx: Context, revision: str, clicks: DataFrame) -> tuple[PairData, dict[str, float], list[str]]:
+    """Pairs of ``content.item_pairs`` with the raw vectors of their items and of others that recall searches.
+
+    Returns:
+        The data; the share of items with a pair, by clicks; and lines for the summary.
+    """
+    config = ctx.config.alignment
+    stored = ctx.lake.read("content.item_pairs")
+    all_pairs = stored.count()
+    pairs = _sample(stored, all_pairs, config.max_pairs, "item_id", "positive_id").toPandas()
+    paired = stored.select("item_id").union(stored.select("positive_id")).distinct().withColumn("paired", F.lit(True))
+    items = item_vectors(ctx, revision).join(paired, on="item_id", how="left")
+    count = items.count()
+    ids, vectors = _collect(_candidates(items, count, config.max_candidates), ("item_id",), "vector")
+    place = pd.Series(np.arange(len(ids)), index=ids["item_id"])
+    ends = np.stack([place.reindex(pairs[name]).to_numpy() for name in ("item_id", "positive_id")], axis=1)
+    there = ~np.isnan(ends).any(axis=1)  # an item whose embedding failed has no vector
+    ends, held_out = ends[there].astype(np.int64), pairs["held_out"].to_numpy(dtype=bool)[there]
+    coverage = _coverage(items, clicks)
+    notes = [
+        f"pairs: {all_pairs:,} of co-clicked items, {(~held_out).sum():,} trained on, {held_out.sum():,} held out"
+        + (f" (a sample: alignment.max_pairs is {config.max_pairs:,})" if all_pairs > config.max_pairs else ""),
+        f"pairs cover {coverage['coverage_few_clicks']:.1%} of items with fewer than {FEW_CLICKS} clicks, "
+        f"{coverage['coverage_more_clicks']:.1%} of the others",
+    ]
+    if count > len(ids):
+        notes.append(f"recall searches {len(ids):,} of {count:,} items (alignment.max_candidates)")
+    order = np.lexsort((ends[:, 1], ends[:, 0]))  # nothing may depend on the order that Spark returns
+    ends, held_out = ends[order], held_out[order]
+    return PairData(vectors, ends[~held_out], ends[held_out]), coverage, notes
+
+
+def click_data(ctx: Context, item: EncoderRecord, head: ProjectionHead) -> ClickData:
+    """Histories of users with at least 2 training-period clicks, and the aligned vectors of what they clicked."""
+    config = ctx.config.interest
+    clicks = clicks_until(ctx.lake.read("bronze.events"), ctx.config.split.train_end(ctx.ds))
+    raw = item_vectors(ctx, item.base_revision)
+    users = user_inputs(ctx.lake.read_rows("bronze.users"), clicks, raw, config).where(F.size("history") >= 2)
+    chosen = _sample(users, users.count(), config.max_users, "user_id").select("user_id", "history", "profile")
+    held_out = F.pmod(F.xxhash64("user_id", F.lit(config.seed)), F.lit(10_000)) < round(config.held_out_share * 10_000)
+    people = chosen.withColumn("held_out", held_out).toPandas().sort_values("user_id")
+    clicked = chosen.select(F.explode("history").alias("item_id")).distinct()
+    catalogue = ctx.lake.read("bronze.items").select("item_id", F.try_element_at("category", F.lit(-1)).alias("leaf"))
+    found = raw.join(clicked, on="item_id", how="left_semi").join(catalogue, on="item_id", how="left")
+    ids, vectors = _collect(found, ("item_id", "leaf"), "vector")
+    place = {item_id: number for number, item_id in enumerate(ids["item_id"])}
+    leaves = {leaf: number for number, leaf in enumerate(ids["leaf"].value_counts().index[:CATEGORIES])}
+    return ClickData(
+        vectors=head.project(vectors),
+        category=ids["leaf"].map(leaves).fillna(-1).to_numpy(dtype=np.int64),
+        categories=len(leaves),
+        histories=[np.array([place[item_id] for item_id in history]) for history in people["history"]],
+        profiles=[list(profile) for profile in people["profile"]],
+        held_out=people["held_out"].to_numpy(dtype=bool),
+    )
+
+
+def _sample(rows: DataFrame, count: int, limit: int, *key: str) -> DataFrame:
+    """At most ``limit`` rows, the same ones every time."""
+    return rows if count <= limit else rows.orderBy(F.xxhash64(*key), *key).limit(limit)
+
+
+def _candidates(items: DataFrame, count: int, limit: int) -> DataFrame:
+    """At most ``limit`` items, those with pairs first."""
+    if count <= limit:
+        return items
+    return items.orderBy(F.desc_nulls_last("paired"), F.xxhash64("item_id"), "item_id").limit(limit)
+
+
+def _collect(rows: DataFrame, columns: tuple[str, ...], vector: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """Rows sorted by their first column: the given columns, and their vectors (N, dim) as one flat buffer."""
+    table = rows.select(*columns, vector).toArrow()
+    frame = table.select(list(columns)).to_pandas()
+    order = frame[columns[0]].argsort(kind="stable").to_numpy()
+    flat = table.column(vector)
+    dim = len(flat[0]) if len(flat) else 1
+    return frame.iloc[order].reset_index(drop=True), vectors_from_arrow(flat, dim)[order]
+
+
+def _coverage(items: DataFrame, clicks: DataFrame) -> dict[str, float]:
+    """Share of items that have a pair, among items with few and with more clicks."""
+    counts = clicks.groupBy("item_id").agg(F.count("*").alias("clicks"))
+    few = F.coalesce("clicks", F.lit(0)) < FEW_CLICKS
+    has_pair = F.col("paired").isNotNull().cast("double")
+    shares = items.join(counts, on="item_id", how="left").agg(
+        F.avg(F.when(few, has_pair)).alias("coverage_few_clicks"),
+        F.avg(F.when(~few, has_pair)).alias("coverage_more_clicks"),
+    )
+    return {name: value or 0.0 for name, value in shares.head().asDict().items()}

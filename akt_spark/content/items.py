@@ -1,0 +1,119 @@
+"""Embeddings of the catalogue in Spark: raw vectors from the encoder, aligned vectors from the trained head."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from functools import partial
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from akt_spark.content import registry, workers
+from akt_spark.content.encoders import EncoderSpec
+from akt_spark.content.head import project_batches
+from akt_spark.content.resources import embedding_profile
+from akt_spark.errors import DataError
+from akt_spark.stage import Context
+
+TABLE = "content.item_embeddings"
+PROMPT_COLUMNS = ("title", "description", "category", "brand", "price")
+
+
+@dataclass
+class Embedded:
+    """What an embedding step wrote."""
+
+    rows: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+def embed_catalogue(ctx: Context, spec: EncoderSpec) -> Embedded:
+    """Brings the raw vectors of all catalogue items up to date: encodes new, changed and formerly failed rows.
+
+    Work is committed in parts of ``encoder.commit_rows`` items; a killed run loses at most one part.
+
+    Raises:
+        MissingInput: when there is no catalogue.
+        DataError: when more than ``encoder.max_error_share`` of the catalogue could not be encoded.
+    """
+    config = ctx.config.encoder
+    items = ctx.lake.read_rows("bronze.items")
+    ctx.lake.register(TABLE)
+    pending = _stale(items.select("item_id", "content_hash"), ctx, spec.revision)
+    report, started = Embedded(rows=pending.count()), time.monotonic()
+    parts = math.ceil(report.rows / config.commit_rows)
+    for part in range(parts):
+        # `pending` is read anew each time: it no longer holds what earlier parts committed
+        chosen = pending.where(F.pmod(F.xxhash64("item_id"), F.lit(parts)) == part)
+        print(f"embedding {report.rows:,} items with {spec.revision}, part {part + 1} of {parts}", flush=True)
+        rows = items.join(chosen, on=["item_id", "content_hash"], how="left_semi")
+        encoded = _encode(ctx, rows, spec, math.ceil(report.rows / parts))
+        ctx.lake.merge(TABLE, encoded.withColumns({"revision": F.lit(spec.revision), "as_of": F.lit(None)}))
+    report.seconds = time.monotonic() - started
+    report.notes = _summary(ctx, items, spec, report)
+    return report
+
+
+def project_catalogue(ctx: Context, encoder: registry.EncoderRecord) -> Embedded:
+    """Brings the aligned vectors up to date: applies the trained head to raw vectors that are new or have changed."""
+    started = time.monotonic()
+    raw = ctx.lake.read(TABLE).where(F.col("revision") == encoder.base_revision)
+    pending = _stale(raw, ctx, encoder.revision)
+    report = Embedded(rows=pending.count())
+    if report.rows:
+        schema = ctx.lake.schema(TABLE)
+        folder = str(registry.model_folder(ctx.lake, encoder.revision))
+        project = partial(project_batches, folder=folder, revision=encoder.revision)
+        aligned = pending.where(F.col("error").isNull()).select(schema.names).mapInArrow(project, schema)
+        failed = pending.where(F.col("error").isNotNull()).select(schema.names)
+        columns = {"revision": F.lit(encoder.revision), "as_of": F.lit(encoder.trained_until)}
+        ctx.lake.merge(TABLE, aligned.unionByName(failed).withColumns(columns))
+    report.seconds = time.monotonic() - started
+    report.notes = [f"aligned items: {report.rows:,} new or changed vectors of {encoder.revision}"]
+    return report
+
+
+def _stale(rows: DataFrame, ctx: Context, revision: str) -> DataFrame:
+    """Rows (item_id, content_hash, ...) that have no vector of this revision for this content."""
+    fresh = ctx.lake.read(TABLE).where((F.col("revision") == revision) & F.col("error").isNull())
+    return rows.join(fresh.select("item_id", "content_hash"), on=["item_id", "content_hash"], how="left_anti")
+
+
+def _encode(ctx: Context, rows: DataFrame, spec: EncoderSpec, count: int) -> DataFrame:
+    """Encodes catalogue rows on the workers, images shipped only to encoders that look at them."""
+    config = ctx.config.encoder
+    slots = ctx.spark.sparkContext.defaultParallelism
+    tasks = min(max(math.ceil(count / config.rows_per_task), slots), count)
+    image = F.col("image") if spec.use_images else F.lit(None).cast("binary")
+    shipped = rows.select("item_id", "content_hash", *PROMPT_COLUMNS, image.alias("image")).repartition(tasks)
+    work = partial(workers.embed_items, spec=spec, batch_size=config.batch_size)
+    return shipped.mapInArrow(work, workers.EMBEDDING_FIELDS, profile=embedding_profile(ctx.spark, config))
+
+
+def _summary(ctx: Context, items: DataFrame, spec: EncoderSpec, report: Embedded) -> list[str]:
+    """Counts over the whole catalogue; raises when too many rows have no vector."""
+    of_revision = ctx.lake.read(TABLE).where(F.col("revision") == spec.revision)
+    found = of_revision.join(items.select("item_id"), on="item_id", how="left_semi").agg(
+        F.count("*").alias("items"),
+        F.count_if("image_missing").alias("missing"),
+        F.count_if("image_corrupt").alias("corrupt"),
+        F.count_if("truncated").alias("truncated"),
+        F.count("error").alias("errors"),
+        F.min("error").alias("example"),
+    )
+    seen = found.head()
+    share, allowed = seen["errors"] / seen["items"], ctx.config.encoder.max_error_share
+    if share > allowed:
+        raise DataError(
+            f"{seen['errors']:,} of {seen['items']:,} items could not be embedded ({share:.1%}; "
+            f"encoder.max_error_share is {allowed:.1%}), for example: {seen['example']}. See {TABLE}, column error"
+        )
+    speed = f" in {report.seconds:.1f} s ({report.rows / report.seconds:,.0f} items/s)" if report.rows else ""
+    images = f"images missing {seen['missing']:,}, corrupt {seen['corrupt']:,}" if spec.use_images else "no images used"
+    return [
+        f"raw items: {report.rows:,} of {seen['items']:,} encoded with {spec.revision}{speed}",
+        f"raw items: {images}; texts cut {seen['truncated']:,}; errors {seen['errors']:,}",
+    ]

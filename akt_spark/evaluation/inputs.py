@@ -1,0 +1,149 @@
+"""Everything else that the report reads: bounded by the configuration, and optional, so absent rows are empty lists."""
+
+from __future__ import annotations
+
+import math
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from akt_spark.stage import Context
+
+PACKAGES = {
+    "pyspark": "pyspark",
+    "delta": "delta-spark",
+    "torch": "torch",
+    "transformers": "transformers",
+    "petastorm": "petastorm",
+    "horovod": "horovod",
+    "pyarrow": "pyarrow",
+}
+CURVE_POINTS = 200
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """The newest finished run of a stage."""
+
+    stage: str
+    seconds: float
+    rows_in: int
+    rows_out: int
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """One measure of semantic IDs; level 0 is the whole ID, None an undefined value."""
+
+    entity: str
+    metric: str
+    level: int
+    value: float | None
+
+
+@dataclass(frozen=True)
+class GateBin:
+    """The gate of ids with impressions_from <= impressions < impressions_to, averaged over seeds."""
+
+    variant: str
+    entity: str
+    impressions_from: int
+    impressions_to: int
+    ids: int
+    mean: float
+    p10: float
+    p90: float
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A training measure, averaged over neighbouring steps."""
+
+    variant: str
+    seed: int
+    metric: str
+    step: int
+    value: float
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what the run is made of; None for a package that is not installed."""
+    return {"python": platform.python_version()} | {name: _installed(package) for name, package in PACKAGES.items()}
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where it is NaN or infinite: JSON has neither."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _of_run(ctx: Context, table: str) -> DataFrame | None:
+    if not ctx.lake.exists(table):
+        return None
+    return ctx.lake.read(table).where(F.col("run_id") == ctx.run_id)
+
+
+def stage_runs(ctx: Context) -> list[StageRun]:
+    """Finished stages of this run in the order in which they ran; the report itself is not finished yet."""
+    runs = _of_run(ctx, "ops.runs")
+    if runs is None:
+        return []
+    newest = F.row_number().over(Window.partitionBy("stage").orderBy(F.desc("started_at")))
+    rows = (
+        runs.where((F.col("status") == "done") & (F.col("stage") != "report"))
+        .withColumn("newest", newest)
+        .where(F.col("newest") == 1)
+        .orderBy("started_at")
+        .select("stage", "seconds", "rows_in", "rows_out", "quarantined")
+    )
+    return [StageRun(*row) for row in rows.collect()]
+
+
+def health(ctx: Context) -> list[Health]:
+    """semantic.health of this run."""
+    rows = _of_run(ctx, "semantic.health")
+    if rows is None:
+        return []
+    ordered = rows.orderBy("entity", "metric", "level").select("entity", "metric", "level", "value")
+    return [Health(entity, metric, level, finite(value)) for entity, metric, level, value in ordered.collect()]
+
+
+def gates(ctx: Context) -> list[GateBin]:
+    """training.gates of this run; variants without a cluster part have no rows."""
+    rows = _of_run(ctx, "training.gates")
+    if rows is None:
+        return []
+    bins = ("variant", "entity", "impressions_from", "impressions_to")
+    means = [F.avg(name).alias(name) for name in ("mean", "p10", "p90")]
+    binned = rows.groupBy(*bins).agg(F.max("ids").alias("ids"), *means).where(F.col("ids") > 0).orderBy(*bins)
+    return [GateBin(*row) for row in binned.collect()]
+
+
+def curves(ctx: Context) -> list[CurvePoint]:
+    """training.curves of this run, thinned to about `CURVE_POINTS` a curve by averaging neighbouring steps."""
+    rows = _of_run(ctx, "training.curves")
+    if rows is None:
+        return []
+    last = rows.agg(F.max("step")).head()[0]
+    if last is None:
+        return []
+    width = max(1, math.ceil(last / CURVE_POINTS))
+    bucket = F.floor((F.col("step") - 1) / width)
+    thinned = (
+        rows.where(F.col("value").isNotNull() & ~F.isnan("value"))
+        .groupBy("variant", "seed", "metric", bucket.alias("bucket"))
+        .agg(F.max("step").alias("step"), F.avg("value").alias("value"))
+        .orderBy("variant", "seed", "metric", "step")
+        .select("variant", "seed", "metric", "step", "value")
+    )
+    return [CurvePoint(*row) for row in thinned.collect()]

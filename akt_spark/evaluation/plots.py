@@ -1,0 +1,160 @@
+"""Plots as inline SVG: text stays text, colours are told apart by colour-blind readers, markers differ too."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from akt_spark.evaluation.inputs import CurvePoint, GateBin
+from akt_spark.evaluation.results import Results
+from akt_spark.evaluation.slices import SLICES
+
+# Okabe and Ito's palette without its yellow, which is too light for thin lines.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+REFERENCE_COLOUR = "#595959"
+SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "akt_spark",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a8f98",
+    "axes.grid": True,
+    "grid.color": "#e6e8eb",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one variant is drawn, the same in every plot."""
+
+    colour: str
+    marker: str
+
+
+def styles(results: Results) -> dict[str, Style]:
+    """A style a variant; the reference is grey."""
+    others = [name for name in results.variants if name != results.reference]
+    drawn = {name: Style(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(others)}
+    return drawn | {results.reference: Style(REFERENCE_COLOUR, "x")}
+
+
+def difference_plot(results: Results, metric: str, title: str) -> Markup | None:
+    """Differences to the reference, a row a slice, with 95 % intervals; None when there is nothing to compare."""
+    variants = [name for name in results.variants if name != results.reference]
+    rows = [name for name in SLICES if any(results.against(variant, name, metric) for variant in variants)]
+    if not rows:
+        return None
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(0, color=REFERENCE_COLOUR, linewidth=1)
+        for number, variant in enumerate(variants):
+            style = styles(results)[variant]
+            shift = (number - (len(variants) - 1) / 2) * 0.22
+            found = [(y + shift, results.against(variant, name, metric)) for y, name in enumerate(rows)]
+            found = [(y, difference) for y, difference in found if difference]
+            for y, d in found:
+                if d.lower is not None:
+                    axes.plot([d.lower, d.upper], [y, y], color=style.colour, linewidth=1.4, alpha=0.75)
+            points = [d.difference for _, d in found]
+            axes.plot(points, [y for y, _ in found], style.marker, color=style.colour, markersize=5, label=variant)
+        axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(f"{title} minus that of {results.reference}")
+        axes.figure.legend(loc="outside upper center", ncols=2)
+
+    return _svg(draw, (5.2, 1.1 + 0.33 * len(rows)), f"{title}: differences to {results.reference} by slice")
+
+
+def gate_plot(bins: Iterable[GateBin], results: Results, entity: str) -> Markup | None:
+    """The gate against training impressions; the band holds the middle 80 % of the ids of the first variant."""
+    of_entity = [gate for gate in bins if gate.entity == entity]
+    variants = [name for name in results.variants if any(gate.variant == name for gate in of_entity)]
+    if not variants:
+        return None
+
+    def draw(axes: Axes) -> None:
+        for variant in variants:
+            style = styles(results)[variant]
+            found = sorted((gate for gate in of_entity if gate.variant == variant), key=lambda g: g.impressions_from)
+            x = [_centre(gate) for gate in found]
+            axes.plot(x, [gate.mean for gate in found], color=style.colour, marker=style.marker, ms=4, label=variant)
+            if variant == variants[0]:
+                low, high = [gate.p10 for gate in found], [gate.p90 for gate in found]
+                axes.fill_between(x, low, high, color=style.colour, alpha=0.15, linewidth=0)
+        axes.set_xscale("symlog", linthresh=1)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.set_ylim(0, 1)
+        axes.set_xlabel(f"impressions of the {entity} in training (log scale)")
+        axes.set_ylabel("gate r: weight of the cluster part")
+        axes.legend(fontsize=9)
+
+    return _svg(draw, (4.8, 3.2), f"activity gate of {entity}s against their impressions")
+
+
+def _centre(gate: GateBin) -> float:
+    """Geometric centre of a bin of whole numbers."""
+    last = max(gate.impressions_from, gate.impressions_to - 1)
+    return float(gate.impressions_from * last) ** 0.5
+
+
+def curve_plot(points: Iterable[CurvePoint], results: Results, metric: str, label: str) -> Markup | None:
+    """One training measure against steps: a line a variant and seed."""
+    of_metric = [point for point in points if point.metric == metric]
+    variants = [name for name in results.variants if any(point.variant == name for point in of_metric)]
+    if not variants:
+        return None
+
+    def draw(axes: Axes) -> None:
+        for variant in variants:
+            style = styles(results)[variant]
+            for number, seed in enumerate(sorted({point.seed for point in of_metric if point.variant == variant})):
+                line = [point for point in of_metric if (point.variant, point.seed) == (variant, seed)]
+                marker = style.marker if len(line) <= 20 else None
+                axes.plot(
+                    [point.step for point in line],
+                    [point.value for point in line],
+                    color=style.colour,
+                    marker=marker,
+                    markersize=4,
+                    linewidth=1.3,
+                    alpha=0.9 if number == 0 else 0.45,
+                    label=variant if number == 0 else None,
+                )
+        axes.set_xlabel("optimiser step")
+        axes.set_ylabel(label)
+        axes.legend(fontsize=9)
+
+    return _svg(draw, (4.8, 3.2), f"{label} against optimiser steps")
+
+
+def _svg(draw: Callable[[Axes], None], size: tuple[float, float], label: str) -> Markup:
+    """Draws on a figure of its own and returns its <svg>, which grows and shrinks with the page."""
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.add_subplot())
+        written = io.StringIO()
+        figure.savefig(written, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format")))
+    svg = written.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # ids are unique within one figure only; a page holds several
+    prefix = "p" + re.sub(r"\W+", "", label)
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))

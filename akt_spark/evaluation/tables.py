@@ -1,0 +1,160 @@
+"""The tables of the report as plain text cells, ready for the template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from akt_spark.evaluation.inputs import Health
+from akt_spark.evaluation.results import Results
+from akt_spark.evaluation.significance import Difference
+from akt_spark.evaluation.slices import SLICES
+from akt_spark.evaluation.wording import HEADLINE, interval, number, signed
+
+HEALTH = {
+    "coverage": "share of the level's codes that are in use",
+    "perplexity": "codes in use, counted as if they were used equally; the bar is its share of the level's size",
+    "head_coverage": "share of students whose cluster (same prefix) holds a teacher: whom the transfer can reach",
+    "median_cluster_size": "ids in the median cluster of this prefix length",
+    "largest_bucket": "share of ids in the largest cluster of this prefix length",
+    "collision": "1 - clusters / ids: wanted here, since a cluster is a set of ids that share a prefix",
+    "unexplained_variance": "variance of the embeddings that the codes do not explain; lower is better",
+    "purity": "share of ids that have the most frequent category of their cluster",
+    "purity_random": "the same with shuffled IDs: what chance alone gives",
+    "neighbour_agreement": "share of nearest neighbours that have the same first code",
+    "neighbour_agreement_random": "the same with shuffled codes: what chance alone gives",
+}
+BARS = {"coverage", "perplexity", "head_coverage", "purity", "purity_random"} | {
+    name for name in HEALTH if name.startswith("neighbour")
+}
+CALIBRATION = (("log loss", "logloss"), ("NE", "ne"), ("PCOC", "pcoc"), ("ECE", "ece"))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure with what stands below it, and whether it is clearly better ('up') or worse ('down')."""
+
+    text: str
+    note: str = ""
+    mark: str = ""
+    bar: float | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A table row: its name, an explanation below it, and its cells."""
+
+    name: str
+    note: str
+    cells: list[Cell]
+
+
+def headline(results: Results) -> list[Line]:
+    """A line a variant: value, difference to the reference, interval, wins."""
+    return [
+        Line(
+            variant,
+            "reference" if variant == results.reference else "",
+            [_measured(results, variant, *place) for _, *place in HEADLINE],
+        )
+        for variant in results.variants
+    ]
+
+
+def controls(results: Results) -> list[Line]:
+    """The first variant minus each other one: the controls say where a gain comes from."""
+    first, *others = results.variants
+    lines = []
+    for rival in others:
+        found = [results.against(first, *place, rival) for _, *place in HEADLINE]
+        lines.append(Line(f"{first} minus {rival}", "", [_difference(difference) for difference in found]))
+    return lines
+
+
+def by_slice(results: Results, metric: str) -> list[Line]:
+    """A line a slice: impressions, click rate, then every variant's value."""
+    return [
+        Line(
+            name.replace("_", " "),
+            explanation,
+            [*_population(results, name), *[_sliced(results, variant, name, metric) for variant in results.variants]],
+        )
+        for name, explanation in SLICES.items()
+    ]
+
+
+def calibration(results: Results) -> list[Line]:
+    """A line a variant: the calibration measures overall, then PCOC on head and tail."""
+    places = [("all", metric) for _, metric in CALIBRATION] + [("head", "pcoc"), ("tail", "pcoc")]
+    return [
+        Line(variant, "", [Cell(number(results.mean(variant, *place))) for place in places])
+        for variant in results.variants
+    ]
+
+
+def health(measures: Iterable[Health], entity: str, sizes: list[int]) -> list[Line]:
+    """A line a measure: its value at every level, then of the whole ID."""
+    values = {(m.metric, m.level): m.value for m in measures if m.entity == entity}
+    present = {metric for metric, _ in values}
+    names = [name for name in HEALTH if name in present] + sorted(present - HEALTH.keys())
+    return [
+        Line(
+            name.replace("_", " "),
+            HEALTH.get(name, ""),
+            [_health_cell(values, name, level, sizes) for level in [*range(1, len(sizes) + 1), 0]],
+        )
+        for name in names
+    ]
+
+
+def _health_cell(values: dict[tuple[str, int], float | None], name: str, level: int, sizes: list[int]) -> Cell:
+    if (name, level) not in values:
+        return Cell("")
+    value = values[name, level]
+    if value is None:
+        return Cell("-", "undefined")
+    size = sizes[level - 1] if name == "perplexity" and level else 1
+    text = f"{value:,.1f}" if value > 2 else number(value, 3)
+    note = f"of {size}" if name == "perplexity" else ""
+    return Cell(text, note, bar=min(1.0, value / size) if name in BARS else None)
+
+
+def _measured(results: Results, variant: str, slice_name: str, metric: str) -> Cell:
+    value = results.mean(variant, slice_name, metric)
+    if value is None:
+        return Cell("-", results.undefined_because(slice_name, metric))
+    difference = results.against(variant, slice_name, metric)
+    if difference is None:
+        return Cell(number(value))
+    found = _difference(difference)
+    return Cell(number(value), f"{found.text}\n{found.note}", found.mark)
+
+
+def _difference(difference: Difference | None) -> Cell:
+    if difference is None:
+        return Cell("-", "undefined")
+    wins = f"\nbetter in {difference.wins} of {difference.seeds} seeds" if difference.seeds > 1 else ""
+    return Cell(signed(difference.difference), interval(difference) + wins, _mark(difference))
+
+
+def _mark(difference: Difference) -> str:
+    if not difference.clear:
+        return ""
+    return "up" if difference.gain > 0 else "down"
+
+
+def _population(results: Results, slice_name: str) -> list[Cell]:
+    n, positives = (results.mean(results.variants[0], slice_name, metric) for metric in ("n", "positives"))
+    if not n:
+        return [Cell("0"), Cell("-")]
+    return [Cell(f"{n:,.0f}"), Cell(f"{(positives or 0) / n:.1%}")]
+
+
+def _sliced(results: Results, variant: str, slice_name: str, metric: str) -> Cell:
+    value = results.mean(variant, slice_name, metric)
+    if value is None:
+        return Cell("-", results.undefined_because(slice_name, metric))
+    difference = results.against(variant, slice_name, metric)
+    error = results.stderr(variant, slice_name, metric)
+    note = f"s.e. {number(error)}" if error is not None else ""
+    return Cell(number(value), note, _mark(difference) if difference else "")

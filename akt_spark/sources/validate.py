@@ -1,0 +1,84 @@
+"""The rules that raw rows must keep. A row that breaks one is quarantined with the first rule that it broke."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from typing import get_args
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from akt_spark.config import EventType
+from akt_spark.sources.raw import ROW_JSON
+
+VERDICT = "verdict"  # null: accepted; NOT_YET; or the reason of the rejection, "rule: value"
+NOT_YET = "not yet"
+MAX_ID_LENGTH = 256
+WHITESPACE = " \t\r\n\u00a0"
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def judge_events(events: DataFrame, ds: date) -> DataFrame:
+    """Adds a verdict to raw events. An event of a day after ``ds`` is judged when its day has come."""
+    happened, kind = F.col("event_time"), F.col("event_type")
+    end = datetime.combine(ds + timedelta(days=1), time(), UTC)
+    absurd = (happened < F.lit(EARLIEST)) | (happened >= F.lit(LATEST))
+    return events.withColumn(
+        VERDICT,
+        F.coalesce(
+            F.when(happened.isNull(), F.lit("event_time missing or unreadable")),
+            _broken(absurd, "event_time before 1970 or after 2199", happened),
+            F.when(happened >= F.lit(end), F.lit(NOT_YET)),
+            *_id_rules("event_id"),
+            *_id_rules("user_id"),
+            *_id_rules("item_id"),
+            _broken(kind.isNull() | ~kind.isin(*get_args(EventType)), "event_type unknown", kind),
+            *_number_rules("value"),
+        ),
+    )
+
+
+def judge_items(items: DataFrame) -> DataFrame:
+    """Adds a verdict to raw items; of rows with one id the first by ``content_hash`` is kept."""
+    judged = items.withColumn(
+        VERDICT,
+        F.coalesce(*_id_rules("item_id"), F.when(_blank("title"), F.lit("title missing")), *_number_rules("price")),
+    )
+    return _reject_repeated(judged, "item_id", "content_hash")
+
+
+def judge_users(users: DataFrame) -> DataFrame:
+    """Adds a verdict to raw users; of rows with one id the first by their JSON is kept."""
+    return _reject_repeated(users.withColumn(VERDICT, F.coalesce(*_id_rules("user_id"))), "user_id", ROW_JSON)
+
+
+def rule(verdict: Column) -> Column:
+    """The rule of a verdict, without the value that broke it."""
+    return F.split_part(verdict, F.lit(":"), F.lit(1))
+
+
+def _reject_repeated(rows: DataFrame, key: str, order: str) -> DataFrame:
+    # rejected rows come last in their group, so that a valid one is kept
+    place = F.row_number().over(Window.partitionBy(key).orderBy(F.col(VERDICT).isNotNull(), order, ROW_JSON))
+    repeated = _broken(F.col("place") > 1, f"{key} repeated", F.col(key))
+    return rows.withColumn("place", place).withColumn(VERDICT, F.coalesce(VERDICT, repeated)).drop("place")
+
+
+def _id_rules(name: str) -> Iterator[Column]:
+    yield F.when(_blank(name), F.lit(f"{name} missing"))
+    yield _broken(F.length(name) > MAX_ID_LENGTH, f"{name} longer than {MAX_ID_LENGTH} characters", F.col(name))
+
+
+def _number_rules(name: str) -> Iterator[Column]:
+    value = F.col(name)
+    yield F.when(F.isnan(value) | (F.abs(value) == float("inf")), F.lit(f"{name} is not a finite number"))
+
+
+def _blank(name: str) -> Column:
+    return F.col(name).isNull() | (F.trim(name, F.lit(WHITESPACE)) == "")
+
+
+def _broken(condition: Column, broken_rule: str, value: Column) -> Column:
+    shown = F.coalesce(F.substring(value.cast("string"), 1, 40), F.lit("null"))
+    return F.when(condition, F.concat(F.lit(f"{broken_rule}: "), shown))

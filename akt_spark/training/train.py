@@ -1,0 +1,155 @@
+"""The stage ``train_ranker``: all variants and seeds in one Horovod job over one pinned version of the samples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame
+
+import akt_spark.ranker
+import akt_spark.training
+from akt_spark.config import fingerprint
+from akt_spark.errors import DataError, MissingInput
+from akt_spark.lake import Lake, Table
+from akt_spark.stage import Context, Outcome
+from akt_spark.training.checkpoint import Checkpoint, drop_epochs, finished, read_checkpoint
+from akt_spark.training.launch import launch
+from akt_spark.training.plan import Plan, Training
+from akt_spark.training.ranks import train_all
+from akt_spark.training.samples import Split, pinned_files, pinned_splits
+
+SAMPLES, ITEMS, USERS = "training.samples", "training.items", "training.users"
+CHECKPOINTS, CURVES, GATES = "training.checkpoints", "training.curves", "training.gates"
+
+
+def run(ctx: Context) -> Outcome:
+    """Trains what is not trained yet, and writes the tables about all rankers of this run.
+
+    Raises:
+        MissingInput: when the samples or look-ups are missing.
+        DataError: when they cannot be trained on.
+        ConfigError: when Spark cannot run all ranks at once.
+    """
+    plan, splits = _plan(ctx)
+    open_trainings = tuple(training for training in plan.trainings if not finished(Path(training.folder)))
+    _require_trainable(ctx, plan, splits)
+    if open_trainings:
+        settings = ctx.config.training
+        todo = replace(plan, trainings=open_trainings)
+        launch(ctx.spark, train_all, (todo,), settings.ranks, settings.backend)
+    for training in plan.trainings:
+        drop_epochs(Path(training.folder), keep=set())
+    models = [Path(training.folder, "model") for training in plan.trainings]
+    checkpoints = [(str(model), read_checkpoint(model)) for model in models]
+    _write(ctx, CHECKPOINTS, [_checkpoint_row(path, checkpoint) for path, checkpoint in checkpoints])
+    _write(ctx, CURVES, [row for _, checkpoint in checkpoints for row in _curve_rows(checkpoint)])
+    _write(ctx, GATES, [_named(checkpoint) | gate for _, checkpoint in checkpoints for gate in checkpoint.gates])
+    kept = len(plan.trainings) - len(open_trainings)
+    notes = [f"{kept} of {len(plan.trainings)} rankers were trained before and are kept"] if kept else []
+    notes += [_note(checkpoint, ctx.config.training.epochs) for _, checkpoint in checkpoints]
+    return Outcome(rows_in=splits["train"].rows, rows_out=len(checkpoints), notes=notes)
+
+
+def _plan(ctx: Context) -> tuple[Plan, dict[str, Split]]:
+    versions = {table: _version(ctx.lake, table) for table in (SAMPLES, ITEMS, USERS)}
+    splits = pinned_splits(ctx.lake, versions[SAMPLES])
+    plan = Plan(
+        trainings=tuple(
+            _training(ctx, variant, seed, versions)
+            for seed in ctx.config.training.seeds
+            for variant in ctx.config.ranker.variants
+        ),
+        settings=ctx.config.training,
+        train=splits["train"].blocks,
+        validation=splits["validation"].blocks,
+        item_files=tuple(pinned_files(ctx.lake, ITEMS, versions[ITEMS])),
+        user_files=tuple(pinned_files(ctx.lake, USERS, versions[USERS])),
+        versions=versions,
+    )
+    return plan, splits
+
+
+def _version(lake: Lake, table: str) -> int:
+    version = lake.version(table)
+    if version < 0:
+        raise MissingInput(table, Table.load(table).writer)
+    return version
+
+
+def _training(ctx: Context, variant: str, seed: int, versions: dict[str, int]) -> Training:
+    """Equal hash, equal result: configuration, data and code are in it."""
+    model = ctx.config.ranker.variant(variant)
+    settings = ctx.config.training.model_dump(mode="json", exclude={"seeds"})
+    identity = fingerprint(model.model_dump(mode="json"), settings, seed, versions, _code_revision())
+    folder = ctx.lake.artifact("rankers", ctx.run_id, f"{variant}-seed{seed}-{identity}")
+    return Training(variant, seed, model, str(folder), identity)
+
+
+def _code_revision() -> str:
+    """Hash of the source that decides what a training gives."""
+    digest = sha256()
+    for package in (akt_spark.ranker, akt_spark.training):
+        for file in sorted(Path(package.__path__[0]).glob("*.py")):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _require_trainable(ctx: Context, plan: Plan, splits: dict[str, Split]) -> None:
+    for name, days in (("train", "split.test_days and split.validation_days"), ("validation", "split.validation_days")):
+        rows, clicks = splits[name].rows, splits[name].clicks
+        if not 0 < clicks < rows:
+            raise DataError(
+                f"{SAMPLES} has {rows} {name} samples with {clicks} clicks, but needs clicks and non-clicks: "
+                f"change {days} and run jobs/build_samples.py again"
+            )
+    world = ctx.config.training.ranks if ctx.config.training.backend == "horovod" else 1
+    if plan.steps(world) == 0:
+        rows = splits["train"].rows
+        raise DataError(
+            f"{rows} training samples do not fill one batch on each of {world} ranks: training.batch_size is "
+            f"{ctx.config.training.batch_size}, set it to at most {rows // world}"
+        )
+
+
+def _write(ctx: Context, table: str, rows: list[dict[str, Any]]) -> None:
+    """Replaces the rows of this run."""
+    rows = [{"run_id": ctx.run_id} | row for row in rows]
+    frame: DataFrame = ctx.spark.createDataFrame(rows, ctx.lake.schema(table))
+    ctx.lake.overwrite(table, frame, where=f"run_id = '{ctx.run_id}'")
+
+
+def _named(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {"variant": checkpoint.variant, "seed": checkpoint.seed}
+
+
+def _checkpoint_row(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    return _named(checkpoint) | {
+        "step": checkpoint.step,
+        "epoch": checkpoint.epoch,
+        "path": path,
+        "samples_version": checkpoint.versions[SAMPLES],
+        "items_version": checkpoint.versions[ITEMS],
+        "users_version": checkpoint.versions[USERS],
+        "config_hash": checkpoint.config_hash,
+        "parameters": checkpoint.parameters,
+        "seconds": checkpoint.seconds,
+        "metrics": checkpoint.metrics,
+    }
+
+
+def _curve_rows(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    return [
+        _named(checkpoint) | {"step": step, "metric": metric, "value": value}
+        for step, metric, value in checkpoint.curve
+    ]
+
+
+def _note(checkpoint: Checkpoint, epochs: int) -> str:
+    return (
+        f"{checkpoint.variant} seed {checkpoint.seed}: {checkpoint.parameters:,} parameters, "
+        f"{checkpoint.step:,} steps, {checkpoint.samples / checkpoint.seconds:,.0f} samples/s, "
+        f"validation AUC {checkpoint.metrics['validation_auc']:.4f} (epoch {checkpoint.epoch} of {epochs})"
+    )

@@ -1,0 +1,78 @@
+"""The projection head on planted and on random pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from akt_spark.config import AlignmentConfig
+from akt_spark.content.alignment import PairData, _halves, train_head
+from akt_spark.content.head import ProjectionHead
+
+ITEMS, GROUPS, DIM = 120, 8, 32
+CONFIG = AlignmentConfig(dim=16, hidden=64, batch_size=128, epochs=6, recall_at=10)
+
+
+def pair_data(planted: bool) -> PairData:
+    """Pairs inside groups (planted) or between any two items, over vectors that know nothing of groups."""
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(ITEMS, DIM)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    a, b = np.triu_indices(ITEMS, 1)
+    if planted:
+        same = a % GROUPS == b % GROUPS
+        a, b = a[same], b[same]
+    chosen = rng.choice(len(a), 700, replace=False)
+    pairs = np.stack([a[chosen], b[chosen]], axis=1)
+    return PairData(vectors, pairs[200:], pairs[:200])
+
+
+def test_training_on_planted_pairs_raises_recall_of_pairs_it_never_saw():
+    _, metrics = train_head(pair_data(planted=True), CONFIG)
+    assert metrics["recall_aligned"] > metrics["recall_raw"] + 0.3
+
+
+def test_training_on_random_pairs_does_not():
+    _, metrics = train_head(pair_data(planted=False), CONFIG)
+    assert metrics["recall_aligned"] < metrics["recall_raw"] + 0.1
+
+
+def test_the_same_seed_gives_the_same_head_and_another_seed_another():
+    config = CONFIG.model_copy(update={"epochs": 1})
+    data = pair_data(planted=True)
+    first, second = (train_head(data, config)[0].project(data.vectors) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    other = train_head(data, config.model_copy(update={"seed": 2}))[0].project(data.vectors)
+    assert np.abs(first - other).max() > 1e-3
+
+
+def test_the_pairs_that_choose_the_epoch_are_not_those_that_judge():
+    held_out = pair_data(planted=True).held_out
+    choose, judge = _halves(np.concatenate([held_out, held_out[:, ::-1]]), seed=1)
+    unordered = [{tuple(sorted(pair)) for pair in half.tolist()} for half in (choose, judge)]
+    assert not unordered[0] & unordered[1]
+    assert len(choose) + len(judge) == 2 * len(held_out)
+
+
+def test_an_untrained_head_keeps_the_raw_geometry():
+    raw = torch.nn.functional.normalize(torch.randn(50, 8) @ torch.randn(8, 32), dim=-1)  # 8 real dimensions
+    head = ProjectionHead(32, 16, 12).eval()
+    head.start_from(raw)
+    assert torch.allclose(head(raw) @ head(raw).T, raw @ raw.T, atol=1e-4)
+
+
+def test_a_saved_head_projects_the_same(tmp_path):
+    head = ProjectionHead(32, 16, 8, dropout=0.5)
+    head.save(tmp_path / "head")
+    raw = np.random.default_rng(1).normal(size=(5, 32)).astype(np.float32)
+    np.testing.assert_array_equal(ProjectionHead.load(tmp_path / "head").project(raw), head.project(raw))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["head"]  # nothing unfinished stays
+
+
+@pytest.mark.parametrize("dim", [8, 48])
+def test_a_head_may_be_narrower_or_wider_than_the_raw_vectors(dim):
+    head = ProjectionHead(32, 16, dim)
+    raw = torch.nn.functional.normalize(torch.randn(50, 32), dim=-1)
+    head.start_from(raw)
+    assert torch.allclose(head(raw).norm(dim=1), torch.ones(50), atol=1e-5)

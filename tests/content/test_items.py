@@ -1,0 +1,70 @@
+"""Item embeddings in Spark, with an encoder that notes what it was asked to do."""
+
+from __future__ import annotations
+
+import pytest
+from pyspark.sql import functions as F
+
+from akt_spark.content.items import embed_catalogue
+from akt_spark.errors import DataError, MissingInput
+from content.conftest import write_items
+
+TITLES = {f"i{n:02d}": f"title {n}" for n in range(40)}
+
+
+def stored(lake, spec):
+    rows = lake.read("content.item_embeddings").where(F.col("revision") == spec.revision).collect()
+    return {row["item_id"]: row for row in rows}
+
+
+def test_every_item_is_encoded_once_with_one_model_load_a_worker(lake, configured, spec):
+    write_items(lake, TITLES)
+    report = embed_catalogue(configured("encoder.commit_rows=15"), spec)
+    assert report.rows == len(stored(lake, spec)) == 40
+    assert sorted(spec.notes("encoded")) == sorted(f"Title: {t}. Category: kind {i[:2]}" for i, t in TITLES.items())
+    workers = [line.split()[0] for line in spec.notes("loads")]
+    assert len(workers) == len(set(workers)) <= 2  # several tasks a worker, several commits
+    row = stored(lake, spec)["i07"]
+    assert (len(row["vector"]), row["image_missing"], row["n_tokens"], row["error"]) == (32, True, 6, None)
+    assert "images missing 40, corrupt 0" in report.notes[1]
+
+
+def test_only_new_and_changed_items_are_encoded_again(lake, configured, spec):
+    ctx = configured()
+    write_items(lake, TITLES)
+    embed_catalogue(ctx, spec)
+    before, already = stored(lake, spec), len(spec.notes("encoded"))
+    assert embed_catalogue(ctx, spec).rows == 0
+    write_items(lake, TITLES | {"i03": "another title", "new": "new title"})
+    assert embed_catalogue(ctx, spec).rows == 2
+    assert sorted(spec.notes("encoded")[already:]) == [
+        "Title: another title. Category: kind i0",
+        "Title: new title. Category: kind ne",
+    ]
+    after = stored(lake, spec)
+    assert after["i03"]["vector"] != before["i03"]["vector"]
+    assert after["i03"]["content_hash"] == "hash of another title"
+    assert {i for i in before if before[i] != after[i]} == {"i03"}
+
+
+def test_a_failing_item_keeps_its_error_and_is_tried_again_next_time(lake, configured, spec):
+    ctx = configured("encoder.max_error_share=0.1")
+    write_items(lake, TITLES | {"i05": "poison"})
+    report = embed_catalogue(ctx, spec)
+    rows = stored(lake, spec)
+    assert [item for item, row in rows.items() if row["vector"] is None] == ["i05"]
+    assert rows["i05"]["error"].startswith("ValueError: cannot read 'Title: poison")
+    assert "errors 1" in report.notes[1]
+    assert embed_catalogue(ctx, spec).rows == 1
+
+
+def test_too_many_failing_items_fail_the_stage_and_stay_visible(lake, configured, spec):
+    write_items(lake, TITLES | {"i05": "poison", "i06": "poison too"})
+    with pytest.raises(DataError, match=r"2 of 40 items could not be embedded \(5.0%; encoder.max_error_share is 1.0%"):
+        embed_catalogue(configured(), spec)
+    assert sum(row["error"] is not None for row in stored(lake, spec).values()) == 2
+
+
+def test_an_empty_catalogue_names_the_job_that_fills_it(lake, configured, spec):
+    with pytest.raises(MissingInput, match=r"bronze.items does not exist: run jobs/ingest.py"):
+        embed_catalogue(configured(), spec)

@@ -1,0 +1,26 @@
+"""One night of the synthetic shop, by a real spark-submit, that the tests of the jobs look at."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+import yaml
+from jobs_night import DS, REPOSITORY, Night, submit
+from pyspark.sql import SparkSession
+
+from akt_spark.sources.shop import ShopSize, generate
+
+
+@pytest.fixture(scope="session")
+def night(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Night:
+    folder = tmp_path_factory.mktemp("night")
+    generate(spark, folder / "shop", ShopSize(users=300, items=300, days=20), seed=1, start=date(2024, 3, 1))
+    values = yaml.safe_load((REPOSITORY / "conf/shop.yaml").read_text())
+    values["source"]["path"] = str(folder / "shop")
+    values["lake"] = {"root": str(folder / "lake")}
+    values["report"] = {"path": str(folder / "report")}
+    (folder / "night.yaml").write_text(yaml.safe_dump(values))
+    finished = submit("jobs/nightly.py", "--conf-file", str(folder / "night.yaml"), "--ds", DS)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return Night(folder, finished.stdout)

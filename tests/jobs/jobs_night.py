@@ -1,0 +1,51 @@
+"""Running jobs as a user would, from the repository, and what a night leaves behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+DS = "2024-03-20"
+
+
+@dataclass(frozen=True)
+class Night:
+    """A finished night of the shop."""
+
+    folder: Path
+    output: str
+
+    @property
+    def shop(self) -> Path:
+        return self.folder / "shop"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "night.yaml"
+
+    @property
+    def lake(self) -> Path:
+        return self.folder / "lake"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report"
+
+
+def environment() -> dict[str, str]:
+    """The environment of a shell with the virtual environment active, without this process's own Spark."""
+    tools = Path(sys.executable).parent
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PYSPARK_", "SPARK_"))}
+    return inherited | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "SPARK_LOCAL_IP": "127.0.0.1"}
+
+
+def submit(*arguments: str, launcher: str = "spark-submit") -> subprocess.CompletedProcess[str]:
+    """Runs a job and waits for it."""
+    program = str(Path(sys.executable).parent / launcher)
+    return subprocess.run(
+        [program, *arguments], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
+    )

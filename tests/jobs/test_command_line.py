@@ -1,0 +1,30 @@
+"""What a person sees who types something wrong: the value, what is allowed, and an exit code; never only a stack."""
+
+import pytest
+
+from akt_spark.jobs import main, nightly
+
+
+def attempt(capsys, *arguments, job="build_activity"):
+    with pytest.raises(SystemExit) as end:
+        nightly(arguments) if job == "nightly" else main(job, arguments)
+    return end.value.code, capsys.readouterr().err
+
+
+def test_a_missing_or_impossible_day_is_refused(capsys):
+    code, message = attempt(capsys)
+    assert (code, "--ds" in message) == (2, True)
+    code, message = attempt(capsys, "--ds", "24.09.2018")
+    assert (code, "'24.09.2018' is not a day: write YYYY-MM-DD" in message) == (2, True)
+
+
+@pytest.mark.parametrize("job", ["build_activity", "nightly"])
+def test_a_wrong_key_ends_with_exit_code_2_before_spark_starts(capsys, job):
+    code, message = attempt(capsys, "--ds", "2018-09-24", "--set", "semantic.item.size=[4]", job=job)
+    assert code == 2
+    assert "semantic.item.size: unknown key (value [4])" in message and "sizes" in message
+
+
+def test_a_missing_configuration_file_is_named(capsys):
+    code, message = attempt(capsys, "--ds", "2018-09-24", "--conf-file", "conf/nowhere.yaml")
+    assert (code, "conf/nowhere.yaml does not exist" in message) == (2, True)

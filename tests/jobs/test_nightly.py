@@ -1,0 +1,146 @@
+"""A whole night of the shop by spark-submit: it finds what was planted, repeats nothing, and survives being killed."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import deltalake
+import pandas as pd
+import pytest
+from jobs_night import DS, REPOSITORY, environment, submit
+from sklearn.metrics import adjusted_mutual_info_score
+
+from akt_spark.catalog import catalog_statements
+from akt_spark.lake import Lake
+
+
+def rows(night, table, **arguments):
+    return deltalake.DeltaTable(str(night.lake.joinpath(*table.split(".")))).to_pandas(**arguments)
+
+
+def versions(lake: Path) -> dict[str, int]:
+    tables = (path.parent for path in lake.glob("*/*/_delta_log"))
+    return {f"{path.parent.name}.{path.name}": deltalake.DeltaTable(str(path)).version() for path in tables}
+
+
+def test_the_night_prints_every_stage_and_a_table_of_variants(night):
+    for stage in ("ingest", "build_activity", "align_encoder", "build_semantic_ids", "train_ranker", "report"):
+        assert f"] {stage} ..." in night.output
+    for variant in ("akt_rec", "base", "prefix_residual", "random_sid"):
+        assert variant in night.output.rsplit("[11/11]", 1)[1]
+
+
+def test_every_row_is_accounted_for(night):
+    runs = rows(night, "ops.runs").set_index("stage")
+    assert set(runs.status) == {"done"}
+    raw = sum(len(pd.read_parquet(night.shop / f"{name}.parquet")) for name in ("events", "items", "users"))
+    assert raw == runs.loc["ingest", "rows_in"]
+    assert len(rows(night, "serving.predictions")) == runs.loc["score", "rows_out"]
+
+
+def test_clusters_follow_the_planted_groups(night):
+    truth = pd.read_parquet(night.shop / "truth/items_truth.parquet").set_index("item_id")["group"]
+    ids = rows(night, "semantic.item_ids").set_index("item_id")["codes"].map(lambda codes: codes[0])
+    agreement = adjusted_mutual_info_score(truth.loc[ids.index], ids)
+    assert agreement > 0.5, f"adjusted mutual information of level-1 codes with planted groups: {agreement:.2f}"
+
+
+def test_akt_rec_is_above_base_on_the_planted_tail(night):
+    metrics = rows(night, "evaluation.metrics").query("metric == 'auc' and slice == 'item_tail'")
+    auc = metrics.groupby("variant")["value"].mean()
+    assert auc["akt_rec"] > auc["base"], auc.to_dict()
+
+
+def test_the_report_is_there_and_says_what_the_tables_say(night):
+    summary = json.loads((night.report / "summary.json").read_text())
+    metrics = rows(night, "evaluation.metrics").query("metric == 'auc' and slice == 'all'")
+    for variant, auc in metrics.groupby("variant")["value"].mean().items():
+        assert summary["metrics"][variant]["all"]["auc"] == pytest.approx(auc)
+    assert set(summary["seconds"]["stages"]) >= {"ingest", "embed", "train_ranker", "evaluate"}
+    assert "<html" in (night.report / "index.html").read_text()
+
+
+def test_the_same_night_again_changes_nothing_and_says_so(night):
+    before = versions(night.lake)
+    again = submit("jobs/nightly.py", "--conf-file", str(night.config), "--ds", DS)
+    assert again.returncode == 0, again.stderr
+    assert "0 run, 11 skipped" in again.stdout
+    after = versions(night.lake)
+    assert {table for table in after if after[table] != before.get(table)} == {"ops.runs"}
+
+
+@pytest.mark.parametrize("launcher", ["spark-submit", "python"])
+def test_one_stage_runs_by_itself_and_publishes_the_same_ids(night, tmp_path, launcher):
+    lake = tmp_path / "lake"
+    shutil.copytree(night.lake, lake)
+    before = rows(night, "semantic.item_ids")
+    arguments = ("--conf-file", str(night.config), "--ds", DS, "--set", f"lake.root={lake}")
+    gate = "semantic.item_gate.min_coverage=0.01"  # another configuration: the stage has to run
+    done = submit("jobs/build_semantic_ids.py", *arguments, "--set", gate, launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    assert "done in" in done.stdout
+    after = deltalake.DeltaTable(str(lake / "semantic/item_ids")).to_pandas()
+    pd.testing.assert_frame_equal(
+        before.sort_values("item_id", ignore_index=True), after.sort_values("item_id", ignore_index=True)
+    )
+
+
+def test_a_stage_without_its_input_names_the_table_and_the_job(night, tmp_path):
+    arguments = ("--conf-file", str(night.config), "--ds", DS, "--set", f"lake.root={tmp_path / 'empty'}")
+    failed = submit("jobs/build_semantic_ids.py", *arguments)
+    assert failed.returncode == 3
+    assert "does not exist: run jobs/" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_gate_that_is_not_met_publishes_nothing(night, tmp_path):
+    lake = tmp_path / "lake"
+    shutil.copytree(night.lake, lake)
+    published = deltalake.DeltaTable(str(lake / "semantic/item_ids")).to_pandas()
+    arguments = ("--conf-file", str(night.config), "--ds", DS, "--set", f"lake.root={lake}")
+    harder = ("--set", "semantic.item.seed=5", "--set", "semantic.item_gate.max_reconstruction_error=0.0001")
+    failed = submit("jobs/build_semantic_ids.py", *arguments, *harder)
+    assert failed.returncode == 3
+    assert "max_reconstruction_error" in failed.stderr
+    after = deltalake.DeltaTable(str(lake / "semantic/item_ids")).to_pandas()
+    assert len(after) == len(published)
+    books = deltalake.DeltaTable(str(lake / "semantic/codebooks")).to_pandas().query("entity == 'item'")
+    assert sorted(books.status) == ["candidate", "published"]
+
+
+def test_a_killed_night_goes_on_where_it_stopped_and_ends_the_same(night, tmp_path):
+    lake, report = tmp_path / "lake", tmp_path / "report"
+    arguments = ["jobs/nightly.py", "--conf-file", str(night.config), "--ds", DS]
+    arguments += ["--set", f"lake.root={lake}", "--set", f"report.path={report}"]
+    command = [sys.executable, *arguments]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        for line in process.stdout:
+            if "] build_samples ..." in line:
+                time.sleep(1)
+                import os
+
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+    again = submit(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("nothing to do") == 6, again.stdout
+    key = ["variant", "seed", "sample_id"]
+    columns = [*key, "score"]
+    expected = rows(night, "serving.predictions")[columns].sort_values(key, ignore_index=True)
+    found = deltalake.DeltaTable(str(lake / "serving/predictions")).to_pandas()[columns]
+    pd.testing.assert_frame_equal(found.sort_values(key, ignore_index=True), expected)
+
+
+def test_analysts_see_the_tables_and_views_by_name(night, spark):
+    for statement in catalog_statements(str(night.lake)):
+        spark.sql(statement)
+    clusters = spark.sql("SELECT sum(members) FROM semantic.clusters WHERE level = 1").head()[0]
+    ids = spark.sql("SELECT count(*) FROM semantic.current_item_ids").head()[0]
+    assert clusters == ids == len(rows(night, "semantic.item_ids"))
+    Lake(spark, str(night.lake)).register("semantic.item_ids")

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from akt_spark.config import ModelConfig, RankerConfig
+from akt_spark.ranker.akt_rec import Ranker
+from ranker.conftest import BASE, make_batch
+
+VARIANTS = list(RankerConfig().variants)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+def bce(model: Ranker, batch: dict[str, Tensor]) -> Tensor:
+    return F.binary_cross_entropy_with_logits(model(batch), batch["label"])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_scores_and_all_its_parameters_can_learn(items, users, batch, variant):
+    model = Ranker(RankerConfig().variant(variant), items, users, seed=1)
+    loss = bce(model, batch) + model.regulariser(batch)
+    loss.backward()
+    assert model(batch).shape == (64,) and torch.isfinite(loss)
+    without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert not without
+    assert all(table.grad.is_sparse for table in model.id_tables())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_parameter_belongs_to_one_optimiser(items, users, variant):
+    model = Ranker(RankerConfig().variant(variant), items, users, seed=1)
+    grouped = [id(p) for p in (*model.id_tables(), *model.dense_parameters())]
+    assert sorted(grouped) == sorted(id(p) for p in model.parameters())
+    assert {id(p) for p in model.transfer_tables()} <= {id(p) for p in model.id_tables()}
+
+
+def test_the_same_seed_gives_the_same_model_and_leaves_the_global_random_state(build):
+    state = torch.get_rng_state()
+    first, second, other = build(seed=4), build(seed=4), build(seed=5)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not torch.equal(first.item.embedding.individual.weight, other.item.embedding.individual.weight)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_saved_model_scores_the_same_after_loading(items, users, batch, variant):
+    config = RankerConfig().variant(variant)
+    model = Ranker(config, items, users, seed=1)
+    for _ in range(3):
+        model(batch)  # moves the BatchNorm statistics
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    model.refresh_snapshots()
+    other = Ranker(config, items, users, seed=2)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model.eval()(batch), other.eval()(batch))
+
+
+def test_the_checkpoint_holds_snapshots_and_statistics_but_no_lookup(build, items):
+    state = build().state_dict()
+    assert {"item.means.bank", "user.means.bank", "item.embedding.gate.norm.running_mean"} <= set(state)
+    assert "item.embedding.scaler.mean" in state
+    assert not [name for name, value in state.items() if value.shape in (items.vector.shape, items.codes.shape)]
+
+
+def test_a_sample_scores_the_same_alone_and_in_a_batch(build, batch):
+    model = build(warm=True).eval()
+    alone = torch.cat([model({name: value[i : i + 1] for name, value in batch.items()}) for i in range(8)])
+    torch.testing.assert_close(model(batch)[:8], alone)
+
+
+def test_more_padding_changes_nothing(build, batch):
+    model = build(warm=True).eval()
+    padded = batch | {"history": F.pad(batch["history"], (0, 15))}
+    torch.testing.assert_close(model(batch), model(padded))
+
+
+def test_entries_beyond_recent_count_only_when_they_share_the_first_code(build, items, batch):
+    model = build(warm=True, recent=5).eval()
+    before = model(batch)
+    target = items.codes[batch["item_idx"], 0]
+    shares = (items.codes[batch["history"], 0] == target[:, None]) & (target >= 0)[:, None]
+    replacement = torch.where(shares, batch["history"], 0)
+    unrelated = torch.cat([batch["history"][:, :5], replacement[:, 5:]], 1)
+    torch.testing.assert_close(model(batch | {"history": unrelated}), before)
+    related = torch.cat([batch["history"][:, :5], torch.where(shares, 0, batch["history"])[:, 5:]], 1)
+    changed = (model(batch | {"history": related}) - before).abs() > 1e-6
+    assert changed.any() and not changed[~shares[:, 5:].any(1)].any()
+
+
+def test_a_sample_has_no_gradient_on_ids_that_it_does_not_hold(build, batch):
+    model = build(warm=True)
+    bce(model.eval(), {name: value[:1] for name, value in batch.items()}).backward()
+    held = {int(batch["item_idx"][0])}
+    own = model.item.embedding.own_rows.weight.grad.to_dense()
+    assert set(own.any(1).nonzero()[:, 0].tolist()) <= held
+    held |= set(batch["history"][0].tolist())
+    individual = model.item.embedding.individual.weight.grad.to_dense()
+    assert set(individual.any(1).nonzero()[:, 0].tolist()) <= held
+    users = model.user.embedding.individual.weight.grad.to_dense()
+    assert users.any(1).nonzero()[:, 0].tolist() == [int(batch["user_idx"][0])]
+
+
+def test_cluster_means_follow_the_tables_only_when_they_are_refreshed(build, batch):
+    model = build(warm=True).eval()
+    before = model.item.means.bank.clone()
+    with torch.no_grad():
+        model.item.embedding.individual.weight[1:] += 1.0
+    model(batch)
+    assert torch.equal(model.item.means.bank, before)
+    model.refresh_snapshots()
+    assert not torch.equal(model.item.means.bank, before)
+
+
+def test_rows_absent_from_the_batch_stay_bit_identical_under_the_lazy_optimiser_and_drift_under_dense_adam(build):
+    first, second = make_batch(8, 40, 60, 5, seed=1), make_batch(8, 40, 60, 5, seed=2)
+    second["history"].zero_()
+
+    def drift(lazy: bool) -> bool:
+        model = build(warm=True)
+        table = model.item.embedding.individual.weight
+        optimiser = (torch.optim.SparseAdam if lazy else torch.optim.Adam)([table], lr=0.01)
+        for step, batch in enumerate((first, second)):
+            before = table.detach().clone()
+            model.zero_grad()
+            bce(model, batch).backward()
+            table.grad = table.grad if lazy else table.grad.to_dense()
+            optimiser.step()
+            if step:
+                absent = torch.ones(len(table), dtype=torch.bool)
+                absent[second["item_idx"]] = False
+                return not torch.equal(table[absent], before[absent])
+        raise AssertionError
+
+    assert not drift(lazy=True)
+    assert drift(lazy=False)
+
+
+def test_hybrid_without_any_code_is_base(items, users, batch):
+    items, users = (replace(lookup, codes=torch.full_like(lookup.codes, -1)) for lookup in (items, users))
+    base = Ranker(ModelConfig(**BASE), items, users, seed=1).eval()
+    hybrid = Ranker(ModelConfig(**{**BASE, "cluster_mode": "hybrid"}), items, users, seed=2).eval()
+    missing, unexpected = hybrid.load_state_dict(base.state_dict(), strict=False)
+    assert missing and not unexpected
+    assert torch.equal(hybrid(batch), base(batch))
+
+
+def test_base_knows_nothing_of_codes(items, users, batch):
+    base = Ranker(ModelConfig(**BASE), items, users, seed=1).eval()
+    shuffled = Ranker(ModelConfig(**BASE, codes="random"), items, users, seed=1).eval()
+    assert torch.equal(base(batch), shuffled(batch))
+    assert base.gate("item") is None and base.gate("user") is None
+    assert base.regulariser(batch) == 0 and base.transfer_losses(generator()) == {} and base.transfer_tables() == []
+
+
+def test_ids_and_lookups_without_codes_attributes_or_vectors_are_scored(items, users, batch):
+    bare = [
+        replace(
+            lookup,
+            codes=torch.full_like(lookup.codes, -1),
+            vector=torch.zeros_like(lookup.vector),
+            attributes=lookup.attributes[:, :0],
+        )
+        for lookup in (items, users)
+    ]
+    model = Ranker(ModelConfig(), *bare, seed=1)
+    loss = bce(model, batch) + model.regulariser(batch) + sum(model.transfer_losses(generator()).values())
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+def test_unknown_users_items_and_empty_histories_are_scored(build, batch):
+    model = build(warm=True).eval()
+    unknown = {name: torch.zeros_like(value) for name, value in batch.items()}
+    assert torch.isfinite(model(unknown)).all()
+
+
+# what the training loop reads; the model does not
+LOOP_KEYS = {"transfer_learning_rate", "transfer_warmup", "snapshot_steps"}
+EFFECTS: list[tuple[str, Any, dict[str, Any]]] = [
+    ("dim", 8, {}),
+    ("hidden", [32], {}),
+    ("dropout", 0.5, {}),
+    ("recent", 3, {}),
+    ("searched", 1, {}),
+    ("attention_hidden", 8, {}),
+    ("hard_search", "category", {}),
+    ("cluster_mode", "per_id", {}),
+    ("cluster_mode", "prefix", {"transfer": False}),
+    ("cluster_mode", "none", {"transfer": False, "orthogonality": 0.0}),
+    ("normalise_cluster", False, {"cluster_mode": "per_id"}),
+    ("gate_floor", 0.4, {}),
+    ("codes", "random", {}),
+    ("transfer", False, {}),
+    ("teacher", "cluster", {}),
+    ("lambda_student", 0.5, {}),
+    ("lambda_teacher", 0.1, {}),
+    ("transfer_temperature", 0.5, {}),
+    ("students_per_step", 16, {}),
+    ("teachers_per_cluster", 1, {"random_teachers": 2}),
+    ("random_teachers", 2, {"teachers_per_cluster": 1}),
+    ("class_balance", 0.0, {}),
+    ("orthogonality", 0.1, {}),
+    ("aggregation", False, {}),
+    ("residual_instance", False, {}),
+    ("content_view", False, {}),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "others"), EFFECTS, ids=[f"{key}={value}" for key, value, _ in EFFECTS])
+def test_a_changed_key_changes_scores_losses_or_parameters(build, batch, key, value, others):
+    def results(**overrides: Any) -> list[list[float]]:
+        model = build(warm=True, **overrides)
+        torch.manual_seed(0)
+        losses = model.transfer_losses(generator())
+        values = [model(batch), model.eval()(batch), model.regulariser(batch), *losses.values()]
+        return [tensor.detach().flatten().tolist() for tensor in values]
+
+    assert results(**others) != results(**others, **{key: value})
+
+
+def test_every_key_of_the_model_is_shown_to_have_an_effect():
+    assert {key for key, _, _ in EFFECTS} | LOOP_KEYS == set(ModelConfig.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"cluster_mode": "prefix"}, "cluster_mode prefix has none: set transfer: false"),
+        ({"cluster_mode": "none"}, "cluster_mode none has none"),
+        ({"cluster_mode": "none", "transfer": False}, "set orthogonality: 0.0"),
+    ],
+)
+def test_losses_without_parameters_are_refused_with_the_remedy(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(**overrides)

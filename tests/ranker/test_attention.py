@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from akt_spark.ranker.attention import TargetAttention, hard_search
+
+
+def matching(history: torch.Tensor, *wanted: int) -> torch.Tensor:
+    return torch.isin(history, torch.tensor(wanted))
+
+
+def test_the_search_keeps_the_newest_matches_in_order():
+    history = torch.tensor([[5, 7, 9, 5, 8], [9, 9, 7, 0, 0]])
+    assert hard_search(history, matching(history, 5, 7, 8), keep=3).tolist() == [[5, 7, 5], [7, 0, 0]]
+
+
+def test_the_search_is_as_wide_as_its_longest_result():
+    history = torch.tensor([[5, 7, 9, 0], [9, 0, 0, 0]])
+    assert hard_search(history, matching(history, 7), keep=3).tolist() == [[7], [0]]
+    assert hard_search(history, matching(history, 1), keep=3).tolist() == [[0], [0]]
+
+
+@pytest.fixture
+def attention() -> TargetAttention:
+    module = TargetAttention(query_dim=6, entry_dim=5, dim=4, hidden=8)
+    with torch.no_grad():
+        module.null.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    return module
+
+
+def test_an_empty_history_gives_the_learned_vector(attention):
+    entries, position = torch.randn(3, 5), torch.zeros(2, 4, dtype=torch.int64)
+    mask = torch.tensor([[False] * 4, [True] + [False] * 3])
+    attended = attention(torch.randn(2, 6), entries, position, mask)
+    assert torch.equal(attended[0], attention.null)
+    torch.testing.assert_close(attended[1], attention.value(entries[0]))
+
+
+def test_masked_positions_change_nothing_and_have_no_gradient(attention):
+    query, entries = torch.randn(1, 6), torch.randn(5, 5, requires_grad=True)
+    short = attention(query, entries, torch.tensor([[0, 1]]), torch.ones(1, 2).bool())
+    mask = torch.tensor([[True, False, True, False]])
+    padded = attention(query, entries, torch.tensor([[0, 3, 1, 4]]), mask)
+    torch.testing.assert_close(padded, short)
+    padded.sum().backward()
+    assert not entries.grad[2:].any() and entries.grad[:2].any(1).all()
+
+
+def test_the_order_of_entries_does_not_matter(attention):
+    query, entries, mask = torch.randn(1, 6), torch.randn(4, 5), torch.ones(1, 4).bool()
+    forward = attention(query, entries, torch.tensor([[0, 1, 2, 3]]), mask)
+    torch.testing.assert_close(forward, attention(query, entries, torch.tensor([[3, 1, 0, 2]]), mask))
+
+
+def test_the_folded_layer_scores_query_key_difference_and_product(attention):
+    """The form of the DIN paper: one linear layer on [q, k, q - k, q * k]."""
+    query, entries = torch.randn(1, 6), torch.randn(3, 5)
+    q, k, v = attention.query(query), attention.key(entries), attention.value(entries)
+    minus = torch.randn(8, 4)
+    of_key, of_product = attention.from_entry.weight.split(4, 1)
+    wide = torch.cat([attention.from_query.weight - minus, of_key + minus, minus, of_product], 1)
+    features = torch.cat([q.expand_as(k), k, q - k, q * k], 1)
+    hidden = torch.relu(features @ wide.T + attention.from_query.bias)
+    expected = torch.softmax(attention.score(hidden)[:, 0], 0) @ v
+    attended = attention(query, entries, torch.tensor([[0, 1, 2]]), torch.ones(1, 3).bool())
+    torch.testing.assert_close(attended[0], expected)

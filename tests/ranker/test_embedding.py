@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from akt_spark.config import ModelConfig
+from akt_spark.ranker.akt_rec import Ranker
+from akt_spark.ranker.embedding import AttributeEmbedding, squared_cosine
+
+IDS = torch.arange(1, 60)
+
+
+def test_the_gate_is_one_half_for_every_coded_id_at_the_start(build, items):
+    gate = build().gate("item")
+    coded = items.codes[:, 0] >= 0
+    assert torch.equal(gate[coded], torch.full_like(gate[coded], 0.5))
+    assert not gate[~coded].any()
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.2, 0.4])
+def test_the_gate_stays_inside_its_floor(build, floor):
+    embedding = build(gate_floor=floor, cluster_mode="per_id").item.embedding.eval()
+    with torch.no_grad():
+        embedding.gate.linear.weight.fill_(50.0)
+    weight = embedding.weight(IDS, torch.randn(len(IDS), 5) * 100).detach()
+    assert weight.min().item() == pytest.approx(floor, abs=1e-6) and weight.max().item() == pytest.approx(
+        1 - floor, abs=1e-6
+    )
+
+
+def test_equal_activity_has_equal_gates_in_any_batch_at_evaluation(build):
+    embedding = build(warm=True, cluster_mode="per_id").item.embedding
+    activity = torch.randn(59, 5)
+    embedding.weight(IDS, activity)  # a training step moves the statistics
+    embedding.eval()
+    alone = torch.cat([embedding.weight(IDS[i : i + 1], activity[i : i + 1]) for i in range(59)])
+    torch.testing.assert_close(embedding.weight(IDS, activity), alone, rtol=1e-6, atol=0)
+
+
+def test_evaluation_leaves_the_running_statistics_alone(build, batch):
+    model = build().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model(batch)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("mode", ["per_id", "prefix", "hybrid"])
+def test_the_fused_embedding_lies_between_cluster_and_individual_part(build, mode):
+    embedding = build(warm=True, cluster_mode=mode, transfer=False).item.embedding.eval()
+    c, d = embedding.cluster(IDS), embedding.individual(IDS)
+    fused = embedding.mix(IDS, d, torch.randn(len(IDS), 5))
+    assert ((fused >= torch.minimum(c, d) - 1e-7) & (fused <= torch.maximum(c, d) + 1e-7)).all()
+
+
+@pytest.mark.parametrize("mode", ["prefix", "hybrid"])
+def test_an_id_without_a_code_keeps_its_individual_embedding(build, items, mode):
+    embedding = build(warm=True, cluster_mode=mode, transfer=False).item.embedding
+    bare = (items.codes[:, 0] < 0).nonzero()[:, 0]
+    assert len(bare) > 1
+    assert torch.equal(embedding.snapshot(bare), embedding.individual(bare))
+
+
+def test_a_hybrid_cluster_part_starts_as_the_sum_of_prefix_rows(build):
+    embedding = build().item.embedding
+    rows = embedding.prefix_rows.weight[embedding.prefixes[IDS]]  # (B, L, d)
+    torch.testing.assert_close(embedding.cluster(IDS), rows.sum(1))
+
+
+def test_a_zero_cluster_part_leaves_half_of_the_individual_embedding(build):
+    embedding = build(cluster_mode="per_id", normalise_cluster=False).item.embedding
+    with torch.no_grad():
+        embedding.own_rows.weight.zero_()
+    torch.testing.assert_close(embedding.snapshot(IDS), 0.5 * embedding.individual(IDS))
+
+
+def test_normalised_cluster_parts_have_the_learned_length(build):
+    norms = build(cluster_mode="per_id").item.embedding.cluster(IDS).norm(dim=1)
+    torch.testing.assert_close(norms, torch.full_like(norms, 0.5))
+    assert build(cluster_mode="per_id", normalise_cluster=False).item.embedding.cluster(IDS).norm(dim=1).std() > 0.01
+
+
+def test_orthogonality_is_0_for_orthogonal_and_1_for_parallel_rows():
+    axes = torch.eye(4)
+    torch.testing.assert_close(squared_cosine(axes[:1], axes[1:2]), torch.zeros(1))
+    torch.testing.assert_close(squared_cosine(axes, -3 * axes), torch.ones(4))
+
+
+def test_orthogonality_ignores_length_and_stays_in_its_range():
+    c, d = torch.randn(2, 100, 8).unbind(0)
+    loss = squared_cosine(c, d)
+    assert loss.min() >= 0 and loss.max() <= 1
+    torch.testing.assert_close(loss, squared_cosine(1e3 * c, 1e-2 * d))
+
+
+def test_orthogonality_of_a_zero_row_is_0_with_finite_gradients():
+    c, d = torch.zeros(2, 4, requires_grad=True), torch.randn(2, 4, requires_grad=True)
+    loss = squared_cosine(c, d).sum()
+    loss.backward()
+    assert loss == 0 and torch.isfinite(c.grad).all() and torch.isfinite(d.grad).all()
+
+
+def test_the_gradient_of_orthogonality_matches_finite_differences():
+    c, d = torch.randn(2, 5, 4, dtype=torch.float64).unbind(0)
+    assert gradcheck(squared_cosine, (c.requires_grad_(), d.requires_grad_()), rtol=1e-6)
+
+
+def test_orthogonality_counts_a_repeated_id_once(build):
+    embedding = build(warm=True).item.embedding
+    torch.testing.assert_close(embedding.orthogonality(IDS[:3]), embedding.orthogonality(IDS[[0, 1, 1, 2, 2, 2]]))
+
+
+def test_the_same_hash_in_two_attribute_columns_has_two_embeddings():
+    table = AttributeEmbedding(torch.tensor([[0, 0], [1, 0], [0, 1]]), dim=4)
+    first, second, third = table(torch.arange(3))
+    assert not torch.equal(first, second) and not torch.equal(second, third)
+
+
+def test_an_entity_without_attributes_shares_one_attribute_embedding():
+    rows = AttributeEmbedding(torch.zeros(3, 0, dtype=torch.int64), dim=4)(torch.arange(3))
+    assert torch.equal(rows, rows[:1].expand(3, 4))
+
+
+def test_ids_without_any_code_make_a_working_embedding(build, items):
+    bare = replace(items, codes=torch.full_like(items.codes, -1))
+    model = Ranker(ModelConfig(), bare, bare, seed=1)
+    assert not model.gate("item").any() and model.transfer_losses(torch.Generator())["transfer_item"] == 0

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from akt_spark.ranker.views import ClusterMeans, ContentView, ViewFusion, similarity_histogram
+
+# ids 1-5 fill cluster 1, ids 6-7 cluster 2, id 8 is alone in cluster 3, id 9 has no code
+CLUSTERS = torch.tensor([0, 1, 1, 1, 1, 1, 2, 2, 3, 0])
+IMPRESSIONS = torch.tensor([0, 1, 1, 1, 1, 3, 7, 0, 4, 9])
+
+
+def means_of(features: torch.Tensor) -> torch.Tensor:
+    means = ClusterMeans(CLUSTERS, IMPRESSIONS, features.shape[1])
+    means.refresh(nn.Embedding.from_pretrained(features))
+    return means(torch.arange(10))
+
+
+def test_a_large_cluster_shows_the_mean_weighted_by_activity():
+    features = torch.randn(10, 3)
+    weights = torch.tensor([2.0, 2, 2, 2, 4]).log()
+    expected = (weights[:, None] * features[1:6]).sum(0) / weights.sum()
+    torch.testing.assert_close(means_of(features)[1:6], expected.expand(5, 3))
+
+
+def test_a_member_of_a_small_cluster_does_not_see_itself():
+    features = torch.randn(10, 3)
+    means = means_of(features)
+    torch.testing.assert_close(means[7], features[6])
+    assert not means[6].any(), "the only other member has no impressions and so no weight"
+    assert not means[8].any(), "nobody else is there"
+
+
+def test_padding_and_ids_without_a_code_have_zero_means():
+    means = means_of(torch.ones(10, 3))
+    assert not means[0].any() and not means[9].any()
+
+
+def test_an_edited_id_changes_the_means_of_its_own_cluster_only():
+    features = torch.randn(10, 3)
+    before = means_of(features)
+    features[8:] += 1.0
+    features[0] += 1.0
+    features[6] += 1.0
+    after = means_of(features)
+    unchanged = [0, 1, 2, 3, 4, 5, 6, 8, 9]
+    assert torch.equal(before[unchanged], after[unchanged]) and not torch.equal(before[7], after[7])
+
+
+def test_the_fusion_weighs_both_views_equally_at_the_start_and_stays_inside_the_floor():
+    fusion = ViewFusion([2, 3], dim=4, activity_features=5, floor=0.2).eval()
+    instance, cluster = [torch.randn(6, 2), torch.randn(6, 3)], [torch.randn(6, 2), torch.randn(6, 3)]
+    activity = torch.randn(2, 6, 5) * 100
+    near = torch.cat([linear(block) for linear, block in zip(fusion.from_instance, instance, strict=True)], 1)
+    far = torch.cat([linear(block) for linear, block in zip(fusion.from_cluster, cluster, strict=True)], 1)
+    torch.testing.assert_close(fusion(instance, cluster, *activity), (near + far) / 2)
+    nn.init.constant_(fusion.gate.linear.bias, -1e6)
+    torch.testing.assert_close(fusion(instance, cluster, *activity), 0.8 * near + 0.2 * far)
+
+
+def test_the_histogram_counts_cosines_by_tenths_in_log_scale():
+    cosine = torch.tensor([[1.0, 0.95, 0.9, -1.0, 0.0, 0.3]])
+    mask = torch.tensor([[True, True, True, True, False, True]])
+    comparable = torch.tensor([[True, True, True, True, True, False]])
+    histogram = similarity_histogram(cosine, comparable, mask)
+    expected = torch.zeros(22)
+    expected[20], expected[19], expected[0], expected[21] = math.log(3), math.log(2), math.log(2), math.log(2)
+    torch.testing.assert_close(histogram[0], expected)
+
+
+def test_the_content_view_averages_only_entries_that_have_a_vector():
+    vectors = torch.randn(6, 8)
+    vectors[[0, 4]] = 0.0
+    view = ContentView(vectors, dim=4)
+    items = torch.tensor([5])
+    with_gap, without = (view(items, torch.tensor([row])) for row in ([1, 4, 2, 0], [1, 2, 0, 0]))
+    torch.testing.assert_close(with_gap[:, 4:8], without[:, 4:8])
+    unit = nn.functional.normalize(vectors, dim=1)
+    torch.testing.assert_close(without[0, 4:8], view.pooled((unit[1] + unit[2]) / 2))
+    assert not torch.equal(with_gap[:, 8:], without[:, 8:]), "the histogram counts the entry without a vector"
+
+
+def test_content_vectors_are_frozen():
+    assert all("vectors" not in name for name, _ in ContentView(torch.randn(3, 8), dim=4).named_parameters())

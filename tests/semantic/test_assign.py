@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from pyspark.sql import SparkSession
+
+from akt_spark.semantic.assign import assign
+from akt_spark.semantic.fit import fit, sample
+from akt_spark.semantic.kinds import load_quantizer
+from akt_spark.semantic.reconstruction import unexplained_variance
+from akt_spark.semantic.rqvae import RqVae
+
+from .conftest import SMALL
+
+SCHEMA = "id STRING, content_hash STRING, vector ARRAY<FLOAT>"
+
+
+def table(spark: SparkSession, vectors: np.ndarray):
+    rows = [(f"i{n:05d}", f"h{n}", vector.tolist()) for n, vector in enumerate(vectors)]
+    return spark.createDataFrame(rows, SCHEMA)
+
+
+def test_spark_assigns_what_one_process_assigns(
+    spark: SparkSession, fitted: RqVae, vectors: np.ndarray, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "model")
+    rows = table(spark, vectors[:300]).repartition(3)
+    assigned = assign(rows, str(tmp_path / "model")).orderBy("id").collect()
+    expected = fitted.encode(vectors[:300])
+    assert [row["codes"] for row in assigned] == expected.codes.tolist()
+    assert [np.float32(row["distance"]) for row in assigned] == expected.distance.tolist()
+    first, codes = assigned[0], expected.codes[0].tolist()
+    assert (first["id"], first["content_hash"]) == ("i00000", "h0")
+    assert first["sid"] == "-".join(map(str, codes))
+    assert first["offset_codes"] == [codes[0], 16 + codes[1], 24 + codes[2]]  # sizes 16, 8, 8
+
+
+def test_unexplained_variance_is_that_of_numpy(
+    spark: SparkSession, fitted: RqVae, vectors: np.ndarray, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "model")
+    rows = table(spark, vectors[:300]).repartition(3)
+    coded = assign(rows, str(tmp_path / "model")).select("id", "codes").join(rows, on="id")
+    x = fitted.normalise(vectors[:300])
+    error = np.square(x - fitted.decode(fitted.encode(vectors[:300]).codes)).sum()
+    expected = error / np.square(x - x.mean(axis=0)).sum()
+    assert np.isclose(unexplained_variance(coded, str(tmp_path / "model")), expected, rtol=1e-5)
+
+
+def test_the_sample_is_bounded_and_does_not_depend_on_partitions(spark: SparkSession, vectors: np.ndarray) -> None:
+    rows = table(spark, vectors)
+    some = sample(rows.repartition(3), 500)
+    assert 400 < len(some) < 600
+    assert np.array_equal(some, sample(rows.coalesce(1), 500))
+    assert np.array_equal(sample(rows.repartition(3), 5000), vectors)  # all of them, in the order of their ids
+
+
+def test_the_same_vectors_give_the_same_version(spark: SparkSession, vectors: np.ndarray, tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"warmup_steps": 5, "steps": 10})
+    rows, day = table(spark, vectors[:300]), date(2024, 1, 31)
+    one = fit(rows.repartition(2), "rev", config, day, tmp_path)
+    two = fit(rows.repartition(3), "rev", config, day, tmp_path)
+    assert one == two
+    assert one.version.startswith("20240131-")
+    assert load_quantizer(one.path).sizes == (16, 8, 8)
+    assert fit(rows, "other embeddings", config, day, tmp_path).version != one.version

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from akt_spark.config import Config, load
+from akt_spark.content.registry import EncoderRecord, record
+from akt_spark.errors import DataError, HealthGateError, MissingInput
+from akt_spark.lake import Lake
+from akt_spark.semantic.publish import run
+from akt_spark.semantic.versions import published_version
+from akt_spark.stage import Context, Outcome
+
+from .planted import planted
+
+DS = date(2024, 1, 31)
+DIM, ITEMS, USERS = 8, 160, 80
+TINY = "sizes: [8, 4], hidden: [16], latent_dim: 4, warmup_steps: 30, steps: 90, batch_size: 64, dead_code_steps: 10"
+ITEM_VECTORS = planted(ITEMS + 20, DIM, 8, seed=1)[0]
+USER_VECTORS = planted(USERS, DIM, 8, seed=2)[0]
+
+
+def configuration(root: Path, *overrides: str) -> Config:
+    sizes = [f"semantic.{entity}={{{TINY}}}" for entity in ("item", "user")]
+    return load(None, [f"lake.root={root / 'lake'}", *sizes, *overrides])
+
+
+@pytest.fixture(scope="module")
+def embedded(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with embeddings of 160 items (and four more that are no use) and 80 users, half of them teachers."""
+    root = tmp_path_factory.mktemp("embedded")
+    lake = Lake(spark, str(root / "lake"))
+    useless = [None, [1.0] * 3, [float("nan")] * DIM, [float("inf")] * DIM]
+    encode(lake, "item", "item-1", [*ITEM_VECTORS[:ITEMS], *useless])
+    encode(lake, "user", "user-1", USER_VECTORS)
+    for entity, count in (("item", ITEMS + 20), ("user", USERS)):
+        day = DS - timedelta(days=20)
+        days = {"ds": day, "first_ds": day, "last_ds": day}
+        counts = dict.fromkeys(("clicks", "carts", "purchases", "active_days"), 1)
+        names = [f"{entity}{n:03d}" for n in range(count)]
+        fill(lake, f"features.{entity}_index", [{f"{entity}_id": name, "idx": n + 1} for n, name in enumerate(names)])
+        rows = [{f"{entity}_id": name, "impressions": 200 if n % 2 else 1} for n, name in enumerate(names)]
+        fill(lake, f"features.{entity}_activity", [row | days | counts for row in rows])
+    items = [{"item_id": f"item{n:03d}", "category": ["film", f"genre {n % 3}"]} for n in range(ITEMS + 20)]
+    fill(lake, "bronze.items", [item | {"title": "t", "content_hash": "h"} for item in items])
+    return root
+
+
+@pytest.fixture(scope="module")
+def first_night(spark: SparkSession, embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The same lake after its first run, and what that run said."""
+    root = tmp_path_factory.mktemp("published") / "copy"
+    shutil.copytree(embedded, root)
+    return root, run(context_of(spark, root))
+
+
+@pytest.fixture
+def published(spark: SparkSession, first_night: tuple[Path, Outcome], tmp_path: Path) -> Context:
+    shutil.copytree(first_night[0], tmp_path / "copy")
+    return context_of(spark, tmp_path / "copy")
+
+
+@pytest.fixture
+def unpublished(spark: SparkSession, embedded: Path, tmp_path: Path) -> Context:
+    shutil.copytree(embedded, tmp_path / "copy")
+    return context_of(spark, tmp_path / "copy")
+
+
+def context_of(spark: SparkSession, root: Path) -> Context:
+    return Context(spark, Lake(spark, str(root / "lake")), configuration(root), DS, "20240131-test")
+
+
+def fill(lake: Lake, table: str, rows: list[dict]) -> None:
+    """Merges rows into a table; columns that are not given are null."""
+    schema = lake.schema(table)
+    values = [tuple(row.get(name) for name in schema.names) for row in rows]
+    lake.merge(table, lake.spark.createDataFrame(values, schema))
+
+
+def encode(lake: Lake, entity: str, revision: str, vectors: Iterable, first: int = 0) -> None:
+    """Registers an encoder and adds its vectors of ids from number ``first`` on."""
+    day = DS - timedelta(days=9)
+    record(lake, EncoderRecord(revision, entity, "aligned", "test", None, None, DIM, day, "hash", {}, day))
+    rows = [
+        {
+            f"{entity}_id": f"{entity}{n:03d}",
+            "revision": revision,
+            "content_hash": f"h{n}{None if vector is None else vector[0]}",
+            "as_of": day,
+            "vector": None if vector is None else [float(x) for x in vector],
+            "error": "test" if vector is None else None,
+            "clicks": 1,
+        }
+        for n, vector in enumerate(vectors, start=first)
+    ]
+    fill(lake, f"content.{entity}_embeddings", rows)
+
+
+def published_rows(lake: Lake, entity: str) -> list[Row]:
+    rows = lake.read(f"semantic.{entity}_ids").where(F.col("codebook_version") == published_version(lake, entity))
+    return rows.orderBy(f"{entity}_id").collect()
+
+
+def statuses(lake: Lake, entity: str) -> dict[str, str]:
+    rows = lake.read("semantic.codebooks").where(F.col("entity") == entity).collect()
+    return {row["codebook_version"]: row["status"] for row in rows}
+
+
+def test_a_first_night_gives_every_usable_vector_an_id(
+    spark: SparkSession, first_night: tuple[Path, Outcome], unpublished: Context
+) -> None:
+    with pytest.raises(
+        MissingInput, match=r"semantic\.codebooks has no published codebook of items.*build_semantic_ids"
+    ):
+        published_version(unpublished.lake, "item")
+    root, outcome = first_night
+    lake = context_of(spark, root).lake
+    assert len(published_rows(lake, "item")) == ITEMS
+    assert len(published_rows(lake, "user")) == USERS
+    assert (outcome.rows_in, outcome.rows_out) == (ITEMS + 4 + USERS, ITEMS + USERS)
+    notes = "\n".join(outcome.notes)
+    assert "left out: 1 not of length 8, 2 with NaN, infinity or null inside, 1 without a vector" in notes
+    assert notes.count("new codebook 20240131-") == 2
+
+
+def test_every_run_writes_its_health(spark: SparkSession, first_night: tuple[Path, Outcome]) -> None:
+    health = context_of(spark, first_night[0]).lake.read("semantic.health").where("run_id = '20240131-test'").collect()
+    metrics = {entity: {row["metric"] for row in health if row["entity"] == entity} for entity in ("item", "user")}
+    assert {"coverage", "collision", "head_coverage", "neighbour_agreement_random"} <= metrics["user"]
+    assert metrics["item"] - metrics["user"] == {"purity", "purity_random"}  # users have no leaf category
+    assert {row["codebook_version"] for row in health if row["entity"] == "item"} == set(
+        statuses(context_of(spark, first_night[0]).lake, "item")
+    )
+
+
+def test_later_nights_move_no_published_id(published: Context) -> None:
+    lake = published.lake
+    items, users = published_rows(lake, "item"), published_rows(lake, "user")
+    changed, new = -ITEM_VECTORS[:10], ITEM_VECTORS[ITEMS:]
+    encode(lake, "item", "item-1", changed)
+    encode(lake, "item", "item-1", new, first=ITEMS)
+    outcome = run(replace(published, ds=DS + timedelta(days=1), run_id="20240201-test"))
+    later = published_rows(lake, "item")
+    assert [row for row in later if row["assigned_ds"] == DS] == items  # every row, to the last bit
+    added = [row["item_id"] for row in later if row["assigned_ds"] > DS]
+    assert added == [f"item{n}" for n in range(ITEMS, ITEMS + 20)]
+    assert published_rows(lake, "user") == users
+    assert outcome.rows_out == 20
+    assert "10 IDs keep what they got from earlier content" in "\n".join(outcome.notes)
+    assert list(statuses(lake, "item").values()) == ["published"]
+
+
+def test_a_codebook_below_its_gate_publishes_nothing_and_a_better_one_takes_over(published: Context) -> None:
+    lake = published.lake
+    before, version = published_rows(lake, "item"), published_version(lake, "item")
+    encode(lake, "item", "item-2", ITEM_VECTORS[ITEMS - 100 :])
+    strict = configuration(Path(lake.root).parent, "semantic.item_gate.max_unexplained_variance=0.0001")
+    with pytest.raises(
+        HealthGateError, match=rf"(?s){version} stays published.*max_unexplained_variance 0\.0001"
+    ) as caught:
+        run(replace(published, config=strict, run_id="strict"))
+    assert caught.value.exit_code == 3
+    assert published_rows(lake, "item") == before
+    assert lake.read("semantic.item_ids").count() == len(before)  # not even rows of the candidate
+    assert sorted(statuses(lake, "item").values()) == ["candidate", "published"]
+    assert lake.read("semantic.health").where("run_id = 'strict' AND metric = 'unexplained_variance'").count() == 1
+    run(replace(published, run_id="relaxed"))
+    assert len(published_rows(lake, "item")) == 120
+    assert sorted(statuses(lake, "item").values()) == ["published", "retired"]
+    assert statuses(lake, "item")[version] == "retired"
+    kept = lake.read("semantic.item_ids").where(F.col("codebook_version") == version).orderBy("item_id").collect()
+    assert kept == before
+
+
+class Killed(Exception):
+    pass
+
+
+@contextmanager
+def killed_at(method: str, table: str, call: int) -> Iterator[None]:
+    """The given call of a method of Lake for this table never returns."""
+    calls, original = [], getattr(Lake, method)
+
+    def deadly(lake: Lake, name: str, rows: DataFrame) -> int | None:
+        calls.append(name)
+        if name == table and calls.count(table) == call:
+            raise Killed
+        return original(lake, name, rows)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Lake, method, deadly)
+        yield
+
+
+def test_a_run_killed_on_the_way_is_finished_by_the_next(
+    unpublished: Context, first_night: tuple[Path, Outcome]
+) -> None:
+    lake = unpublished.lake
+    undisturbed = context_of(unpublished.spark, first_night[0]).lake
+    with killed_at("insert_new", "semantic.item_ids", 1):  # the candidate is fitted, its IDs are not written
+        run(unpublished)
+    assert lake.read("semantic.item_ids").isEmpty()
+    with killed_at("merge", "semantic.codebooks", 2):  # the IDs are written, but not yet published
+        run(unpublished)
+    assert lake.read("semantic.item_ids").count() == ITEMS
+    with pytest.raises(MissingInput):
+        published_version(lake, "item")
+    run(unpublished)
+    for entity in ("item", "user"):
+        assert published_rows(lake, entity) == published_rows(undisturbed, entity)
+        assert statuses(lake, entity) == statuses(undisturbed, entity)
+
+
+def test_vectors_none_of_which_is_usable_are_refused(unpublished: Context) -> None:
+    encode(unpublished.lake, "item", "item-3", [None, None])
+    with pytest.raises(
+        DataError, match=r"no usable vector of revision item-3 \(2 without a vector\): run jobs/embed\.py"
+    ):
+        run(unpublished)
+
+
+def test_readers_of_the_published_version_do_not_load_torch() -> None:
+    code = "import sys, akt_spark.semantic.publish; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
