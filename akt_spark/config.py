@@ -57,7 +57,7 @@ class MovieLensSource(Section):
 
     kind: Literal["movielens"] = Field("movielens", description="movielens or shop")
     path: str = Field("data/movielens-small", description="folder with ratings, movies and tags, or the official zip")
-    posters: str | None = Field(None, description="folder of <movieId>.jpg (or .png), if there is one")
+    posters: str | None = Field(None, description="folder of <movieId>.jpg (or .png), or Parquet of item_id, image")
     positive_rating: float = Field(4.0, description="a rating from here on is a click")
 
 
@@ -185,7 +185,7 @@ class InterestConfig(Section):
     batch_size: PositiveInt = Field(64, description="users a step")
     epochs: PositiveInt = Field(8, description="passes over the users")
     learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
-    min_variance_ratio: NonNegative = Field(0.5, description="collapse gate: variance of users against that of items")
+    min_variance_ratio: NonNegative = Field(0.2, description="collapse gate: variance of users against that of items")
     seed: int = Field(1, description="of initialisation and batches")
 
 

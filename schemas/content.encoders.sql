@@ -1,4 +1,4 @@
--- key: revision, ds
+-- key: revision, chosen_at
 -- written by: align_encoder
 CREATE TABLE IF NOT EXISTS content.encoders (
   revision STRING NOT NULL COMMENT 'changes when anything changes that changes a vector',
@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS content.encoders (
   status STRING NOT NULL COMMENT 'registered, or rejected by its gate',
   chosen_at TIMESTAMP NOT NULL COMMENT 'when that run wrote this row, UTC: the newest row of the newest day is in use'
 ) USING DELTA
-COMMENT 'Which encoder each day used: one row a revision and day'
+COMMENT 'Which encoder each day used: one row for every time that a run chose, or rejected, one'
 LOCATION '${location}'
 TBLPROPERTIES (
   'delta.constraints.known_entity' = "entity IN ('item', 'user')",

@@ -14,7 +14,6 @@ from akt_spark.content.contrastive import KnownPairs, info_nce, recall_at
 from akt_spark.content.head import ProjectionHead
 
 DROPOUT = 0.1
-PATIENCE = 3
 MEASURED_PAIRS = 10_000  # a recall over more is no more telling
 
 
@@ -58,8 +57,6 @@ def train_head(data: PairData, config: AlignmentConfig) -> tuple[ProjectionHead,
         print(f"alignment epoch {epoch}: loss {loss:.3f}, recall@{config.recall_at} {reached:.3f}", flush=True)
         if reached > best_recall:
             best, best_recall, best_epoch = copy.deepcopy(head.state_dict()), reached, epoch
-        if epoch - best_epoch >= PATIENCE:
-            break
     head.load_state_dict(best)
     aligned = torch.from_numpy(head.project(data.vectors))
     return head, {

@@ -1,4 +1,4 @@
-"""The register of encoders: a log with one row a revision and day on which a run chose (or rejected) it.
+"""The register of encoders: an append-only log with one row for every time that a run chose, or rejected, one.
 
 A later day may choose an earlier encoder again, so the newest row tells which one is in use; a rerun of an early day
 never sees the encoders that later days trained.
@@ -44,7 +44,7 @@ def model_folder(lake: Lake, revision: str) -> Path:
 def record(lake: Lake, encoder: EncoderRecord) -> None:
     """Writes that the run of ``encoder.ds`` chose, or rejected, this encoder."""
     row = asdict(encoder) | {"chosen_at": datetime.now(UTC)}
-    lake.merge(TABLE, lake.spark.createDataFrame([row], schema=lake.schema(TABLE)))
+    lake.append(TABLE, lake.spark.createDataFrame([row], schema=lake.schema(TABLE)))
 
 
 def current(lake: Lake, entity: str, ds: date) -> EncoderRecord:

@@ -52,9 +52,14 @@ def styles(results: Results) -> dict[str, Style]:
 
 
 def difference_plot(results: Results, metric: str, title: str) -> Markup | None:
-    """Differences to the reference, a row a slice, with 95 % intervals; None when there is nothing to compare."""
+    """Differences to the reference with their 95 % intervals, a row a slice; None when there is nothing to show.
+
+    Slices with too few users for an interval are left out: one wild point would set the scale for all.
+    """
     variants = [name for name in results.variants if name != results.reference]
-    rows = [name for name in SLICES if any(results.against(variant, name, metric) for variant in variants)]
+    found = {(variant, name): results.against(variant, name, metric) for variant in variants for name in SLICES}
+    shown = {place: d for place, d in found.items() if d is not None and d.lower is not None}
+    rows = [name for name in SLICES if any(name == slice_name for _, slice_name in shown)]
     if not rows:
         return None
 
@@ -63,13 +68,11 @@ def difference_plot(results: Results, metric: str, title: str) -> Markup | None:
         for number, variant in enumerate(variants):
             style = styles(results)[variant]
             shift = (number - (len(variants) - 1) / 2) * 0.22
-            found = [(y + shift, results.against(variant, name, metric)) for y, name in enumerate(rows)]
-            found = [(y, difference) for y, difference in found if difference]
-            for y, d in found:
-                if d.lower is not None:
-                    axes.plot([d.lower, d.upper], [y, y], color=style.colour, linewidth=1.4, alpha=0.75)
-            points = [d.difference for _, d in found]
-            axes.plot(points, [y for y, _ in found], style.marker, color=style.colour, markersize=5, label=variant)
+            drawn = [(y + shift, shown[variant, name]) for y, name in enumerate(rows) if (variant, name) in shown]
+            for y, d in drawn:
+                axes.plot([d.lower, d.upper], [y, y], color=style.colour, linewidth=1.4, alpha=0.75)
+            points = [d.difference for _, d in drawn]
+            axes.plot(points, [y for y, _ in drawn], style.marker, color=style.colour, markersize=5, label=variant)
         axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)

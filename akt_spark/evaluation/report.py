@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from akt_spark.evaluation import inputs, plots, tables, wording
 from akt_spark.evaluation.clusters import example_clusters
@@ -88,7 +90,7 @@ def _sections(
     }
 
 
-def _drawn(figures: Any) -> list[Any]:
+def _drawn(figures: Iterable[Markup | None]) -> list[Markup]:
     return [figure for figure in figures if figure is not None]
 
 
@@ -110,7 +112,7 @@ def _facts(ctx: Context, results: Results, items: int, users: int) -> list[tuple
 
 
 def _kept(results: Results) -> str:
-    """GAUC leaves out users with one class: how many are left."""
+    """GAUC leaves out users with one class; how many are left."""
     users, impressions = (
         results.mean(results.reference, "all", f"gauc_{name}_kept") or 0 for name in ("users", "impressions")
     )

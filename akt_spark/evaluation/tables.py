@@ -156,5 +156,5 @@ def _sliced(results: Results, variant: str, slice_name: str, metric: str) -> Cel
         return Cell("-", results.undefined_because(slice_name, metric))
     difference = results.against(variant, slice_name, metric)
     error = results.stderr(variant, slice_name, metric)
-    note = f"s.e. {number(error)}" if error is not None else ""
+    note = f"s.e. {number(error)}" if error else ""
     return Cell(number(value), note, _mark(difference) if difference else "")

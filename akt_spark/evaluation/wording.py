@@ -63,33 +63,20 @@ def _cell(results: Results, variant: str, slice_name: str, metric: str) -> str:
 def verdicts(results: Results) -> list[str]:
     """One plain sentence a variant against the reference, from the figures alone."""
     variants = [name for name in results.variants if name != results.reference]
-    return [f"{name} against {results.reference}: {_verdict(results, name, results.reference)}." for name in variants]
+    return [f"{name} against {results.reference}: {_verdict(results, name)}." for name in variants]
 
 
-def controls(results: Results) -> list[str]:
-    """The first variant against every other one that is not the reference."""
-    first, *others = results.variants
-    if first == results.reference:
-        return []
-    rivals = [name for name in others if name != results.reference]
-    return [f"{first} against {name}: {_verdict(results, first, name)}." for name in rivals]
-
-
-def _verdict(results: Results, variant: str, reference: str) -> str:
-    compared = [(label, results.against(variant, *place, reference)) for label, *place in HEADLINE]
-    kinds: list[tuple[str, Callable[[Difference], bool], bool]] = [
-        ("better on", lambda d: d.clear and d.gain > 0, True),
-        ("worse on", lambda d: d.clear and d.gain < 0, True),
-        ("no difference that the test users can show on", lambda d: d.lower is not None and not d.clear, True),
-        ("too few users to say on", lambda d: d.lower is None, False),
-    ]
+def _verdict(results: Results, variant: str) -> str:
+    compared = [(label, results.against(variant, *place)) for label, *place in HEADLINE]
+    kinds: dict[str, Callable[[Difference], bool]] = {
+        "better on": lambda d: d.clear and d.gain > 0,
+        "worse on": lambda d: d.clear and d.gain < 0,
+        "no clear difference on": lambda d: d.lower is not None and not d.clear,
+        "too few users to say on": lambda d: d.lower is None,
+    }
     parts = []
-    for phrase, holds, shown in kinds:
-        names = [
-            f"{label} ({signed(d.difference)}, {interval(d)})" if shown else label
-            for label, d in compared
-            if d is not None and holds(d)
-        ]
+    for phrase, holds in kinds.items():
+        names = [f"{label} ({signed(d.difference)})" for label, d in compared if d is not None and holds(d)]
         if names:
             parts.append(f"{phrase} {_listed(names)}")
     return "; ".join(parts) or "nothing to compare"

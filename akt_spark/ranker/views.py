@@ -49,7 +49,7 @@ class ClusterMeans(nn.Module):
         without_self = total[self.clusters[self.small]] - own_weight[:, None] * features(self.small).double()
         total = torch.cat([total, without_self])
         weight = torch.cat([weight, weight[self.clusters[self.small]] - own_weight])[:, None]
-        means = torch.where(weight > 1e-6, total / weight.clamp_min(1e-6), torch.zeros_like(total))
+        means = total / weight.clamp_min(1e-6)
         means[0] = 0.0
         self.bank.copy_(means)
 

@@ -45,7 +45,8 @@ class FitReport:
     def metrics(self) -> dict[str, float]:
         """The report as it stands in ``semantic.codebooks``."""
         levels = {f"coverage_{level}": share for level, share in enumerate(self.coverage, start=1)}
-        return {"rows": self.rows, "unexplained_variance": self.unexplained_variance, "resets": self.resets} | levels
+        counts = {"rows": float(self.rows), "resets": float(self.resets)}
+        return counts | {"unexplained_variance": self.unexplained_variance} | levels
 
 
 class Quantizer(Protocol):

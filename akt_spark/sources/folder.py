@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from akt_spark.errors import SourceError
 from akt_spark.sources.files import check_parquet, existing
-from akt_spark.sources.raw import ROW_JSON, RawData, as_json, content_id, number
+from akt_spark.sources.raw import ROW_JSON, RawData, as_json, content_id, no_users, number
 
 EVENTS, ITEMS, USERS = "events.parquet", "items.parquet", "users.parquet"
 EVENT_TYPES = {
@@ -64,12 +64,10 @@ def read(spark: SparkSession, path: str) -> RawData:
     identity = content_id(*[F.col(name) for name in EVENT_TYPES if name != "event_id"])
     events = events.withColumn("event_id", F.coalesce("event_id", identity))
     items = _table(spark, root / ITEMS, ITEM_TYPES)
-    if (root / USERS).exists():
-        check_parquet(root / USERS, ("user_id",))
-        return RawData(events, items, _table(spark, root / USERS, USER_TYPES))
-    return RawData(
-        events, items, spark.createDataFrame([], "user_id STRING, profile MAP<STRING, STRING>, row_json STRING")
-    )
+    if not (root / USERS).exists():
+        return RawData(events, items, no_users(spark))
+    check_parquet(root / USERS, ("user_id",))
+    return RawData(events, items, _table(spark, root / USERS, USER_TYPES))
 
 
 def _table(spark: SparkSession, path: Path, types: dict[str, str]) -> DataFrame:

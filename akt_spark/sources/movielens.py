@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from akt_spark.config import MovieLensSource
 from akt_spark.errors import SourceError
 from akt_spark.sources.files import AGAIN, check_csv, check_parquet, existing
-from akt_spark.sources.raw import ROW_JSON, RawData, as_json, content_id, number
+from akt_spark.sources.raw import ROW_JSON, RawData, as_json, content_id, no_users, number
 
 COLUMNS = {
     "ratings": ("userId", "movieId", "rating", "timestamp"),
@@ -79,8 +79,7 @@ def read(spark: SparkSession, folder: Path, source: MovieLensSource, content_unt
         items = items.join(_posters(spark, existing(source.posters)), on="item_id", how="left")
     else:
         items = items.withColumn("image", F.lit(None).cast("binary"))
-    users = spark.createDataFrame([], "user_id STRING, profile MAP<STRING, STRING>, row_json STRING")
-    return RawData(_events(ratings, source.positive_rating), _items(items), users)
+    return RawData(_events(ratings, source.positive_rating), _items(items), no_users(spark))
 
 
 def _events(ratings: DataFrame, positive_rating: float) -> DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 ROW_JSON = "row_json"
@@ -21,6 +21,11 @@ class RawData:
     events: DataFrame
     items: DataFrame
     users: DataFrame
+
+
+def no_users(spark: SparkSession) -> DataFrame:
+    """The users of a source that lists none."""
+    return spark.createDataFrame([], f"user_id STRING, profile MAP<STRING, STRING>, {ROW_JSON} STRING")
 
 
 def as_json(rows: DataFrame) -> Column:

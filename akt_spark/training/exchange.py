@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -58,6 +59,7 @@ class HorovodCommunicator:
     def __init__(self) -> None:
         import horovod.torch as hvd
 
+        os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", "300")  # 30 are short on a busy machine
         hvd.init()
         self._hvd = hvd
         self.rank: int = hvd.rank()

@@ -48,5 +48,5 @@ def deal(blocks: Sequence[Block], rank: int, world: int) -> list[Part]:
 
 def shuffled(blocks: Sequence[Block], seed: int, epoch: int) -> list[Block]:
     """The blocks in the order of one epoch."""
-    order = np.random.default_rng([seed]).permutation(len(blocks))
+    order = np.random.default_rng([seed, epoch]).permutation(len(blocks))
     return [blocks[i] for i in order]

@@ -43,6 +43,7 @@ class Progress:
 def train_all(communicator: Communicator, plan: Plan) -> None:
     """Trains every ranker of the plan; models are found in their folders afterwards."""
     torch.set_num_threads(1)  # ranks share the cores of their machine
+    torch.sparse.check_sparse_tensor_invariants.disable()  # the default, but torch warns until it is said
     items, users = load_lookup(plan.item_files, "item"), load_lookup(plan.user_files, "user")
     for training in plan.trainings:
         _train(communicator, plan, training, items, users)

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from akt_spark.config import load
-from akt_spark.content import align, embed
+from akt_spark.config import Config, load
 from akt_spark.lake import Lake
 from akt_spark.stage import Context
 from content.fakes import FakeSpec
@@ -56,29 +55,24 @@ def write_users(lake: Lake, profiles: dict[str, dict[str, str]]) -> None:
     lake.overwrite("bronze.users", lake.spark.createDataFrame(list(profiles.items()), lake.schema("bronze.users")))
 
 
-@pytest.fixture
-def spec(tmp_path: Path) -> FakeSpec:
-    # a revision of its own: workers, and the models they keep, live on from test to test
-    return FakeSpec(str(tmp_path), revision=f"fake-{tmp_path.name}")
+def write_shop(lake: Lake) -> None:
+    """Items, clicks in groups, and users: u00 ... with clicks, `profile_only` and `nobody` without."""
+    write_items(lake, {item_id(g, n): f"thing {g}{n}" for g in range(GROUPS) for n in range(PER_GROUP)})
+    write_events(lake, clicks_in_groups())
+    people = {f"u{user:02d}": {"age": str(20 + user % GROUPS)} for user in range(USERS)}
+    write_users(lake, people | {"profile_only": {"age": "21"}, "nobody": {}})
 
 
-@pytest.fixture
-def fake_encoder(spec: FakeSpec, monkeypatch: pytest.MonkeyPatch) -> FakeSpec:
-    for stage in (align, embed):
-        monkeypatch.setattr(stage, "encoder_spec", lambda config: spec)
-    return spec
-
-
-@pytest.fixture
-def configured(context: Context) -> Callable[..., Context]:
-    """The context with small models, and the given overrides."""
+def small_config(root: str, *overrides: str) -> Config:
+    """Models that train in a second."""
     small = [
-        f"lake.root={context.lake.root}",
+        f"lake.root={root}",
         "encoder.rows_per_task=8",
         "alignment.dim=16",
         "alignment.hidden=64",
         "alignment.batch_size=64",
-        "alignment.epochs=4",
+        "alignment.epochs=15",
+        "alignment.learning_rate=3e-3",
         "alignment.recall_at=7",
         "alignment.min_held_out=10",
         "interest.history=4",
@@ -87,18 +81,20 @@ def configured(context: Context) -> Callable[..., Context]:
         "interest.heads=2",
         "interest.min_variance_ratio=0.05",
     ]
-
-    def make(*overrides: str, ds: date = DS) -> Context:
-        return replace(context, config=load(None, [*small, *overrides]), ds=ds)
-
-    return make
+    return load(None, [*small, *overrides])
 
 
 @pytest.fixture
-def shop(lake: Lake) -> Lake:
-    """Items, clicks in groups, and users: u00 ... with clicks, `profile_only` and `nobody` without."""
-    write_items(lake, {item_id(g, n): f"thing {g}{n}" for g in range(GROUPS) for n in range(PER_GROUP)})
-    write_events(lake, clicks_in_groups())
-    people = {f"u{user:02d}": {"age": str(20 + user % GROUPS)} for user in range(USERS)}
-    write_users(lake, people | {"profile_only": {"age": "21"}, "nobody": {}})
-    return lake
+def spec(tmp_path: Path) -> FakeSpec:
+    # a revision of its own: workers, and the models they keep, live on from test to test
+    return FakeSpec(str(tmp_path), revision=f"fake-{tmp_path.name}")
+
+
+@pytest.fixture
+def configured(context: Context) -> Callable[..., Context]:
+    """The context with small models, and the given overrides."""
+
+    def make(*overrides: str, ds: date = DS) -> Context:
+        return replace(context, config=small_config(context.lake.root, *overrides), ds=ds)
+
+    return make

@@ -11,7 +11,7 @@ from akt_spark.content.alignment import PairData, _halves, train_head
 from akt_spark.content.head import ProjectionHead
 
 ITEMS, GROUPS, DIM = 120, 8, 32
-CONFIG = AlignmentConfig(dim=16, hidden=64, batch_size=128, epochs=6, recall_at=10)
+CONFIG = AlignmentConfig(dim=16, hidden=64, batch_size=128, epochs=20, learning_rate=3e-3, recall_at=10)
 
 
 def pair_data(planted: bool) -> PairData:

@@ -1,142 +1,177 @@
-"""The stages align_encoder and embed from end to end, on a tiny shop with a fake raw encoder."""
+"""The stages align_encoder and embed from end to end, on a tiny shop with a fake raw encoder.
+
+One night is run once; every test goes on from a copy of its lake.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
 from akt_spark.content import align, embed
+from akt_spark.content.driver import pair_data
 from akt_spark.content.registry import current, current_revision, model_folder
 from akt_spark.errors import DataError, HealthGateError, MissingInput
-from content.conftest import DS, TRAIN_END, clicks_in_groups, write_events, write_items, write_users
+from akt_spark.features.pairs import clicks_until
+from akt_spark.lake import Lake
+from akt_spark.stage import Context
+from content.conftest import (
+    DS,
+    TRAIN_END,
+    clicks_in_groups,
+    small_config,
+    write_events,
+    write_items,
+    write_shop,
+    write_users,
+)
+from content.fakes import FakeSpec
 
 
-def pairs(lake) -> list[tuple]:
-    return sorted(tuple(row) for row in lake.read("content.item_pairs").collect())
+@dataclass
+class Night:
+    """A finished night."""
+
+    root: Path
+    spec: FakeSpec
+    notes: list[str]
 
 
-def vectors(lake, entity: str) -> dict[str, list[float] | None]:
+@pytest.fixture(scope="module")
+def finished(spark, tmp_path_factory) -> Iterator[Night]:
+    folder = tmp_path_factory.mktemp("night")
+    spec = FakeSpec(str(folder), revision=f"fake-{folder.name}")
+    lake = Lake(spark, str(folder / "lake"))
+    write_shop(lake)
+    with pytest.MonkeyPatch.context() as patch:
+        for stage in (align, embed):
+            patch.setattr(stage, "encoder_spec", lambda config: spec)
+        yield Night(folder / "lake", spec, night(Context(spark, lake, small_config(lake.root), DS, "run")))
+
+
+@pytest.fixture
+def shop(finished, lake) -> Lake:
+    shutil.copytree(finished.root, lake.root)
+    return lake
+
+
+def night(ctx: Context) -> list[str]:
+    return align.run(ctx).notes + embed.run(ctx).notes
+
+
+def vectors(lake: Lake, entity: str) -> dict[str, list[float] | None]:
     """Vectors of the revision in use, by id."""
     rows = lake.read(f"content.{entity}_embeddings").where(F.col("revision") == current_revision(lake, entity, DS))
     return {row[f"{entity}_id"]: row["vector"] for row in rows.collect()}
 
 
-def night(ctx) -> list[str]:
-    return align.run(ctx).notes + embed.run(ctx).notes
+def pairs(lake: Lake) -> list[tuple]:
+    return sorted(tuple(row) for row in lake.read("content.item_pairs").collect())
 
 
-def test_a_night_aligns_embeds_and_the_next_one_only_adds_what_is_new(shop, configured, fake_encoder):
-    ctx = configured()
-    notes = night(ctx)
+def test_a_night_aligns_the_items_and_embeds_everybody_there_is_something_to_say_about(shop, finished):
     item, user = current(shop, "item", DS), current(shop, "user", DS)
     assert item.metrics["recall_aligned"] > item.metrics["recall_raw"] + 0.2
-    assert (item.base_revision, user.base_revision) == (fake_encoder.revision, item.revision)
+    assert (item.base_revision, user.base_revision) == (finished.spec.revision, item.revision)
     assert item.trained_until == user.trained_until == TRAIN_END
-    assert any("trained on" in note for note in notes)
-    assert any("items with fewer than 10 clicks" in note for note in notes)
-
     items, users = vectors(shop, "item"), vectors(shop, "user")
-    lengths = [np.linalg.norm(vector) for vector in [*items.values(), *users.values()]]
-    assert {len(vector) for vector in [*items.values(), *users.values()]} == {16}
-    np.testing.assert_allclose(lengths, 1, atol=1e-5)
+    everything = np.array([*items.values(), *users.values()])
+    assert everything.shape == (40 + 61, 16)
+    np.testing.assert_allclose(np.linalg.norm(everything, axis=1), 1, atol=1e-5)
     assert "profile_only" in users  # no click, but a profile
     assert "nobody" not in users
-    assert any("1 have neither clicks nor a profile" in note for note in notes)
     clicks = {row["user_id"]: row["clicks"] for row in shop.read("content.user_embeddings").collect()}
     assert (clicks["u00"], clicks["profile_only"]) == (4, 0)  # interest.history is 4
+    for said in ("trained on", "items with fewer than 10 clicks", "1 have neither clicks nor a profile", "raw, 0."):
+        assert any(said in note for note in finished.notes), said
 
-    encoded = len(fake_encoder.notes("encoded"))
-    late = (*clicks_in_groups(), ("u00", "g1n1", datetime(2024, 1, 26, 12)))
-    write_events(shop, late)  # becomes known the next day
-    tomorrow = replace(ctx, ds=date(2024, 2, 1))
-    notes = night(tomorrow)
+
+def test_the_next_night_trains_nothing_and_embeds_only_what_is_new(shop, finished, configured):
+    items, users, encoded = vectors(shop, "item"), vectors(shop, "user"), finished.spec.notes("encoded")
+    late = ("u00", "g1n1", datetime(2024, 1, 26, 12))  # enters the training period with the next day
+    write_events(shop, [*clicks_in_groups(), late])
+    notes = night(configured(ds=date(2024, 2, 1)))
     assert sum("is used again" in note for note in notes) == 2
-    assert len(fake_encoder.notes("encoded")) == encoded
-    changed = {u for u, vector in vectors(shop, "user").items() if vector != users[u]}
-    assert changed == {"u00"}
+    assert finished.spec.notes("encoded") == encoded
+    assert {user for user, vector in vectors(shop, "user").items() if vector != users[user]} == {"u00"}
     assert vectors(shop, "item") == items
 
 
-def test_events_after_the_training_period_change_no_pair_no_encoder_and_no_vector(shop, configured, fake_encoder):
-    ctx = configured("alignment.refresh_days=1")
-    night(ctx)
-    first = pairs(shop), current_revision(shop, "item", DS), current_revision(shop, "user", DS), vectors(shop, "user")
+def test_events_after_the_training_period_change_no_pair_no_encoder_and_no_vector(shop, configured):
+    encoders = [current_revision(shop, entity, DS) for entity in ("item", "user")]
+    first = pairs(shop), encoders, vectors(shop, "item"), vectors(shop, "user")
     after = datetime.combine(TRAIN_END + timedelta(days=1), datetime.min.time())
     leak = [(f"u{n:02d}", f"g{(n + 1) % 5}n{n % 8}", after + timedelta(hours=n)) for n in range(60)]
     write_events(shop, [*clicks_in_groups(), *leak])
-    for revision in first[1:3]:  # with its folder gone an encoder must be trained again, on the changed log
+    for revision in encoders:  # with its folder gone an encoder must be trained again, now on the changed log
         model_folder(shop, revision).rename(model_folder(shop, f"gone-{revision}"))
-    assert not any("is used again" in note for note in night(ctx))
-    again = pairs(shop), current_revision(shop, "item", DS), current_revision(shop, "user", DS), vectors(shop, "user")
-    assert first == again  # revisions hash every weight
+    assert not any("is used again" in note for note in night(configured()))
+    encoders = [current_revision(shop, entity, DS) for entity in ("item", "user")]
+    assert first == (pairs(shop), encoders, vectors(shop, "item"), vectors(shop, "user"))  # revisions hash weights
 
 
-def test_a_rerun_of_an_early_day_empties_what_a_later_day_knew(shop, configured, fake_encoder):
-    ctx = configured()
-    write_users(shop, {"u00": {}, "u01": {}, "u02": {}})
-    night(ctx)
-    assert vectors(shop, "user")["u00"] is not None
-    kept = [click for click in clicks_in_groups() if click[0] != "u00"]
-    write_events(shop, kept)
-    embed.run(ctx)
+def test_vectors_that_know_too_much_for_an_early_day_are_emptied_when_it_is_run_again(shop, configured):
+    write_users(shop, {"u00": {}, "u01": {}})
+    write_events(shop, [click for click in clicks_in_groups() if click[0] != "u00"])
+    embed.run(configured())
     users = vectors(shop, "user")
     assert users["u00"] is None
+    assert users["u01"] is not None
     row = shop.read("content.user_embeddings").where("user_id = 'u00'").head()
     assert row["error"] == f"neither clicks up to {TRAIN_END} nor a profile"
 
 
-def test_alignment_that_learns_nothing_is_rejected_and_the_encoder_in_use_stays(shop, configured, fake_encoder):
-    align.run(configured())
+def test_alignment_that_learns_nothing_is_rejected_and_the_encoder_in_use_stays(shop, configured):
     good = current_revision(shop, "item", DS)
     write_events(shop, clicks_in_groups(shuffled=True))
     with pytest.raises(HealthGateError, match=r"rejected: aligned vectors find .* alignment learned nothing"):
-        align.run(configured("alignment.seed=5", "alignment.recall_at=3"))
+        align.run(configured("alignment.epochs=2"))  # another configuration: nothing to use again
     rejected = shop.read("content.encoders").where("status = 'rejected'").collect()
     assert [(row["entity"], row["path"]) for row in rejected] == [("item", None)]
     assert current_revision(shop, "item", DS) == good
 
 
-def test_a_collapsed_user_model_is_rejected(shop, configured, fake_encoder):
+def test_a_collapsed_user_model_is_rejected(shop, configured):
+    good = current_revision(shop, "user", DS)
     with pytest.raises(HealthGateError, match=r"user encoder .* rejected: .* min_variance_ratio is 50: .* collapsed"):
         align.run(configured("interest.min_variance_ratio=50.0"))
-    assert current_revision(shop, "item", DS)  # the item encoder passed its own gate
-    with pytest.raises(MissingInput, match="no registered user encoder"):
-        embed.run(configured())
+    assert current_revision(shop, "user", DS) == good
 
 
-def test_too_few_pairs_say_what_is_needed(shop, configured, fake_encoder):
+def test_too_few_pairs_say_what_is_needed(shop, configured):
     with pytest.raises(DataError, match=r"held out up to 2024-01-25; alignment.min_held_out asks for 5000"):
         align.run(configured("alignment.min_held_out=5000"))
 
 
-def test_samples_on_the_driver_are_bounded_and_say_so(shop, configured, fake_encoder):
-    ctx = configured("alignment.max_pairs=60", "alignment.max_candidates=30", "alignment.min_held_out=1")
-    notes = []
-    try:
-        notes = align.run(ctx).notes
-    except HealthGateError:
-        pytest.fail("planted groups are learned from a sample too")
+def test_what_comes_to_the_driver_is_bounded_and_said_so(shop, finished, configured):
+    ctx = configured("alignment.max_pairs=60", "alignment.max_candidates=30")
+    data, _, notes = pair_data(ctx, finished.spec.revision, clicks_until(shop.read("bronze.events"), TRAIN_END))
+    assert len(data.vectors) == 30
+    assert 0 < len(data.train) + len(data.held_out) <= 60
     assert any("a sample: alignment.max_pairs is 60" in note for note in notes)
     assert any("recall searches 30 of 40 items" in note for note in notes)
 
 
-def test_embedding_before_aligning_names_the_job(shop, configured, fake_encoder):
-    with pytest.raises(MissingInput, match=r"run jobs/align_encoder\.py"):
-        embed.run(configured())
-
-
-def test_an_item_that_could_not_be_encoded_has_no_aligned_vector(shop, configured, fake_encoder):
+def test_an_item_that_can_no_longer_be_encoded_loses_its_aligned_vector_until_it_can(shop, configured):
     ctx = configured("encoder.max_error_share=0.5")
     titles = {row["item_id"]: row["title"] for row in shop.read("bronze.items").collect()}
+    before = vectors(shop, "item")
     write_items(shop, titles | {"g0n0": "poison"})
-    night(ctx)
-    items = vectors(shop, "item")
-    assert items["g0n0"] is None
-    assert sum(vector is not None for vector in items.values()) == 39
+    embed.run(ctx)
+    assert vectors(shop, "item") == before | {"g0n0": None}
     write_items(shop, titles)
     embed.run(ctx)
-    assert vectors(shop, "item")["g0n0"] is not None
+    assert vectors(shop, "item") == before
+
+
+def test_embedding_before_aligning_names_the_job(lake, finished, configured):
+    write_items(lake, {"i": "thing"})
+    with pytest.raises(MissingInput, match=r"run jobs/align_encoder\.py"):
+        embed.run(configured())

@@ -25,7 +25,10 @@ from .planted import planted
 
 DS = date(2024, 1, 31)
 DIM, ITEMS, USERS = 8, 160, 80
-TINY = "sizes: [8, 4], hidden: [16], latent_dim: 4, warmup_steps: 30, steps: 90, batch_size: 64, dead_code_steps: 10"
+TINY = (
+    "sizes: [8, 4], hidden: [16], latent_dim: 4, batch_size: 64, learning_rate: 0.01, "
+    "warmup_steps: 100, steps: 150, dead_code_steps: 10"
+)
 ITEM_VECTORS = planted(ITEMS + 20, DIM, 8, seed=1)[0]
 USER_VECTORS = planted(USERS, DIM, 8, seed=2)[0]
 

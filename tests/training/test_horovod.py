@@ -16,8 +16,8 @@ from akt_spark.training.plan import Plan
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # ranks cannot import the tests
 
 
-def train_and_tell(communicator: Communicator, plan: Plan) -> tuple[list[float], list[torch.Tensor], int]:
-    """Trains, and returns the numbers of the samples that this rank saw, its last weights and its steps."""
+def train_and_tell(communicator: Communicator, plans: list[Plan]) -> tuple[list[list[float]], list[torch.Tensor]]:
+    """Trains plan after plan; returns the numbers of the samples of every step of this rank, and its last weights."""
     from akt_spark.training import ranks
 
     seen, ends = [], []
@@ -29,27 +29,34 @@ def train_and_tell(communicator: Communicator, plan: Plan) -> tuple[list[float],
             yield batch
 
     def require_equal(communicator, tensors):
-        ends.extend(tensor.clone() for tensor in tensors)
+        ends[:] = [tensor.clone() for tensor in tensors]
         compare(communicator, tensors)
 
     ranks.batches, ranks.require_equal = batches, require_equal
-    ranks.train_all(communicator, plan)
-    return [number for batch in seen for number in batch], ends, len(seen)
+    for plan in plans:
+        ranks.train_all(communicator, plan)
+    return seen, ends
 
 
-def test_two_ranks_see_different_data_and_end_with_equal_weights(spark, plan, capfd) -> None:
-    settings = plan.settings.model_copy(update={"epochs": 2, "reader": "petastorm", "batch_size": 16})
-    plan = replace(plan, settings=settings)
-    (seen, weights, steps), (other_seen, other_weights, other_steps) = launch(spark, train_and_tell, (plan,), 2)
-    assert steps == other_steps == 2 * (178 // 2 // 16)
-    per_epoch = len(seen) // 2
-    for epoch in (slice(0, per_epoch), slice(per_epoch, None)):
-        assert not set(seen[epoch]) & set(other_seen[epoch])
+def test_two_ranks_see_different_data_resume_and_end_with_equal_weights(spark, plan, capfd) -> None:
+    settings = plan.settings.model_copy(update={"reader": "petastorm", "batch_size": 16})
+    one_epoch, two_epochs = (
+        replace(plan, settings=settings.model_copy(update={"epochs": epochs})) for epochs in (1, 2)
+    )
+    (seen, weights), (other_seen, other_weights) = launch(spark, train_and_tell, ([one_epoch, two_epochs],), 2)
+    steps = 178 // 2 // 16
+    assert len(seen) == len(other_seen) == 2 * steps  # one epoch, then the second one: the first was not repeated
+    for epoch in (slice(0, steps), slice(steps, None)):
+        numbers, others = ({number for step in rank[epoch] for number in step} for rank in (seen, other_seen))
+        assert len(numbers) == len(others) == steps * 16
+        assert not numbers & others
     assert all(torch.equal(one, other) for one, other in zip(weights, other_weights, strict=True))
-    assert capfd.readouterr().out.count("akt_rec seed 7, epoch 2/2: loss") == 1  # one rank speaks
 
+    output = capfd.readouterr().out
+    assert output.count("akt_rec seed 7: goes on after epoch 1") == 1  # one rank speaks
+    assert output.count("akt_rec seed 7, epoch 2/2: loss") == 1
     folder = Path(plan.trainings[0].folder)
     assert finished(folder)
-    assert read_checkpoint(folder / "model").samples == 2 * 2 * 5 * 16
+    assert read_checkpoint(folder / "model").samples == 2 * steps * 2 * 16
     ranker = load_ranker(folder / "model", load_lookup(plan.item_files, "item"), load_lookup(plan.user_files, "user"))
     assert all(values.isfinite().all() for values in ranker.state_dict().values())
