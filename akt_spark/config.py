@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from functools import reduce
@@ -30,6 +31,15 @@ from akt_spark.errors import ConfigError
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 EventType = Literal["impression", "click", "cart", "purchase"]
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.2 floats: plain PyYAML reads 1e-3 as a text."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 class Section(BaseModel):
@@ -197,7 +207,9 @@ class QuantizerConfig(Section):
     hidden: list[PositiveInt] = Field([256, 128], description="widths of the encoder, mirrored in the decoder")
     latent_dim: PositiveInt = Field(32, description="length of the quantised latent")
     commitment: NonNegative = Field(0.25, description="weight of the commitment term (beta)")
-    rotation_trick: bool = Field(True, description="rotation trick; false: straight-through")
+    rotation_trick: bool = Field(
+        False, description="rotation trick; false: straight-through, which fitted MovieLens better and used all codes"
+    )
     warmup_steps: PositiveInt = Field(200, description="steps as a plain autoencoder before k-means initialisation")
     kmeans_init: bool = Field(True, description="k-means++ on the residuals of every level; false: small random codes")
     steps: PositiveInt = Field(600, description="steps after it, however many vectors there are")
@@ -416,7 +428,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"configuration file {path} does not exist: give --conf-file a YAML file such as conf/demo.yaml"
         )
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = yaml.load(path.read_text(), Loader=_Yaml) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"configuration file {path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
@@ -429,7 +441,7 @@ def _set(values: dict[str, Any], override: str) -> dict[str, Any]:
     if not equals or not all(key.split(".")):
         raise ConfigError(f"--set {override}: write it as section.key=value, for example --set lake.root=my_lake")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_Yaml)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from None
     first, *rest = key.split(".")

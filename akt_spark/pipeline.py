@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from akt_spark.config import fingerprint
+from akt_spark.lake import SCHEMAS
 from akt_spark.ledger import Ledger, Record
 from akt_spark.sources.fingerprint import source_fingerprint
 from akt_spark.stage import Context, Outcome
@@ -94,7 +95,7 @@ STAGES = (
     Stage(
         "build_samples",
         "akt_spark.features.samples:run",
-        ("bronze.events", "bronze.items", "bronze.users", *FEATURES, *EMBEDDINGS, *SEMANTIC_IDS),
+        ("bronze.events", "bronze.items", "bronze.users", *FEATURES, "content.encoders", *EMBEDDINGS, *SEMANTIC_IDS),
         LOOKUPS,
         ("split", "features", "segments", "samples", "training"),
     ),
@@ -146,10 +147,10 @@ def stage(name: str) -> Stage:
 def code_revision() -> str:
     """Hash of the package's source and schemas: equal code, equal revision, with or without git."""
     root = Path(__file__).resolve().parent
-    files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".j2", ".sql"))
+    source = [path for path in root.rglob("*") if path.suffix in (".py", ".j2", ".txt")]
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    for path in sorted([*source, *SCHEMAS.rglob("*.sql")]):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -30,6 +30,10 @@ def test_sections_are_merged_with_the_defaults():
     assert config.segments.user.tail_below == 5
 
 
+def test_numbers_may_be_written_with_an_exponent():
+    assert load(None, ["training.learning_rate=3e-3"]).training.learning_rate == 0.003
+
+
 def test_variants_are_replaced_not_merged():
     config = load(None, ["ranker.variants={base: {transfer: false}}"])
     assert list(config.ranker.variants) == ["base"]

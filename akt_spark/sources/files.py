@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from akt_spark.errors import SourceError
@@ -93,13 +94,15 @@ def readable(paths: Collection[Path]) -> Iterator[None]:
     """
     try:
         yield
-    except PySparkException as error:
+    except (PySparkException, Py4JJavaError) as error:  # pyspark leaves exceptions that it does not know to py4j
         text = str(error)
         damaged = next((word for word in text.split() if any(str(path) in word for path in paths)), None)
-        if damaged is None or not any(failure in text for failure in READ_FAILURES):
+        failure = next((failure for failure in READ_FAILURES if failure in text), None)
+        if damaged is None or failure is None:
             raise
-        file = damaged.removeprefix("file://").rstrip(".,:;'\"")
-        raise SourceError(f"{file} cannot be read ({_first_line(error)}); {AGAIN}") from error
+        file = damaged.removeprefix("file://").rstrip(".,:;'\")")
+        why = text[text.index(failure) :].splitlines()[0][:200]
+        raise SourceError(f"{file} cannot be read ({why}); {AGAIN}") from error
 
 
 def _require(file: Path, columns: Collection[str], required: Collection[str]) -> None:

@@ -71,19 +71,17 @@ def read(spark: SparkSession, path: str) -> RawData:
 
 
 def _table(spark: SparkSession, path: Path, types: dict[str, str]) -> DataFrame:
-    rows = spark.read.parquet(str(path))
-
-    def read_as(name: str, kind: str) -> Column:
-        if name not in rows.columns:
-            return F.lit(None).cast(kind)
-        return number(F.col(name)) if kind == "double" else F.col(name).try_cast(kind)
-
     try:
-        return rows.select(
-            *[read_as(name, kind).alias(name) for name, kind in types.items()], as_json(rows).alias(ROW_JSON)
-        )
+        rows = spark.read.parquet(str(path))  # refuses column types that Spark does not have
+        columns = [_read_as(name, kind, rows.columns).alias(name) for name, kind in types.items()]
+        return rows.select(*columns, as_json(rows).alias(ROW_JSON))
     except AnalysisException as error:
-        wanted = ", ".join(f"{name} {kind}" for name, kind in types.items() if name in rows.columns)
-        raise SourceError(
-            f"{path}: columns are not of the types needed ({wanted}): {str(error).splitlines()[0]}"
-        ) from None
+        wanted = ", ".join(f"{name} {kind}" for name, kind in types.items())
+        reason = str(error).splitlines()[0]
+        raise SourceError(f"{path}: columns are not of the types needed ({wanted}): {reason}") from None
+
+
+def _read_as(name: str, kind: str, present: list[str]) -> Column:
+    if name not in present:
+        return F.lit(None).cast(kind)
+    return number(F.col(name)) if kind == "double" else F.col(name).try_cast(kind)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from akt_spark.config import Config, load
 from akt_spark.lake import Lake
@@ -72,7 +73,7 @@ def small_config(root: str, *overrides: str) -> Config:
         "alignment.hidden=64",
         "alignment.batch_size=64",
         "alignment.epochs=15",
-        "alignment.learning_rate=3e-3",
+        "alignment.learning_rate=0.003",
         "alignment.recall_at=7",
         "alignment.min_held_out=10",
         "interest.history=4",
@@ -82,6 +83,12 @@ def small_config(root: str, *overrides: str) -> Config:
         "interest.min_variance_ratio=0.05",
     ]
     return load(None, [*small, *overrides])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_torch_thread() -> None:
+    """The models here are tiny: more threads would only wait for each other."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

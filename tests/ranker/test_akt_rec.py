@@ -110,6 +110,25 @@ def test_a_sample_has_no_gradient_on_ids_that_it_does_not_hold(build, batch):
     assert users.any(1).nonzero()[:, 0].tolist() == [int(batch["user_idx"][0])]
 
 
+def test_the_gate_of_a_sample_reads_its_own_activity_and_not_that_of_the_lookup(build, items, batch):
+    entity = build(warm=True).eval().item
+    ids, activity = batch["item_idx"], batch["item_activity"]
+    own = entity.embedding.individual(ids)
+    fused = entity.blocks(ids, activity, *entity.gather(ids))[-1]
+    weight = entity.embedding.weight(ids, activity)
+    torch.testing.assert_close(fused, weight * entity.embedding.cluster(ids) + (1 - weight) * own)
+    later = entity.blocks(ids, items.activity[ids], *entity.gather(ids))[-1]
+    assert not torch.allclose(fused, later, atol=1e-6)
+
+
+def test_a_new_model_already_has_cluster_means(build):
+    model = build()
+    before = model.item.means.bank.clone(), model.user.means.bank.clone()
+    assert before[0].any() and before[1].any()
+    model.refresh_snapshots()
+    assert torch.equal(model.item.means.bank, before[0]) and torch.equal(model.user.means.bank, before[1])
+
+
 def test_cluster_means_follow_the_tables_only_when_they_are_refreshed(build, batch):
     model = build(warm=True).eval()
     before = model.item.means.bank.clone()

@@ -11,7 +11,16 @@ from akt_spark.semantic.rqvae import RqVae
 from .planted import planted
 
 GROUPS = 12
-SMALL = QuantizerConfig(sizes=[16, 8, 8], hidden=[32], latent_dim=8, batch_size=256, warmup_steps=100, steps=200)
+# the rotation trick is the harder setting: more codes die without their reset
+SMALL = QuantizerConfig(
+    sizes=[16, 8, 8],
+    hidden=[32],
+    latent_dim=8,
+    rotation_trick=True,
+    batch_size=256,
+    warmup_steps=100,
+    steps=200,
+)
 
 
 @pytest.fixture(scope="session")

@@ -72,11 +72,14 @@ ITEMS = [
 def write_source(folder: Path, events: list[tuple], items: list[tuple], users: list[tuple] | None = None) -> None:
     folder.mkdir(exist_ok=True)
     columns = ("event_id", "user_id", "item_id", "event_type", "event_time", "value")
-    pd.DataFrame(events, columns=columns).to_parquet(folder / "events.parquet")
+    # a column of nothing but None would be written without a type
+    pd.DataFrame(events, columns=columns).astype({"value": "float64"}).to_parquet(folder / "events.parquet")
     pd.DataFrame(items, columns=("item_id", "title", "description")).to_parquet(folder / "items.parquet")
     if users is not None:
         schema = pa.schema([("user_id", pa.string()), ("profile", pa.map_(pa.string(), pa.string()))])
-        rows = [{"user_id": user_id, "profile": profile} for user_id, profile in users]
+        rows = [
+            {"user_id": user_id, "profile": list(profile.items()) if profile else None} for user_id, profile in users
+        ]
         pq.write_table(pa.Table.from_pylist(rows, schema), folder / "users.parquet")
 
 
@@ -202,8 +205,8 @@ def corrupt_page(path: Path) -> None:
     path.write_bytes(damaged)
 
 
-def rewrite(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame], **options: str) -> None:
-    change(pd.read_parquet(path)).to_parquet(path, **options)
+def rewrite(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    change(pd.read_parquet(path)).to_parquet(path)
 
 
 DAMAGE = {
@@ -228,7 +231,7 @@ DAMAGE = {
     ),
     "nanoseconds": (
         lambda s: rewrite(
-            s / "events.parquet", lambda rows: rows.assign(event_time=pd.Timestamp("2024-01-01")), version="2.6"
+            s / "events.parquet", lambda rows: rows.assign(event_time=pd.to_datetime(rows["event_time"]))
         ),
         r"column event_time holds nanoseconds",
     ),
