@@ -65,17 +65,17 @@ class SparkConfig(Section):
 class MovieLensSource(Section):
     """MovieLens ratings: a rating is an impression, one of at least `positive_rating` also a click."""
 
-    kind: Literal["movielens"] = Field("movielens", description="movielens or shop")
+    kind: Literal["movielens"] = Field("movielens", description="movielens or folder")
     path: str = Field("data/movielens-small", description="folder with ratings, movies and tags, or the official zip")
     posters: str | None = Field(None, description="folder of <movieId>.jpg (or .png), or Parquet of item_id, image")
     positive_rating: float = Field(4.0, description="a rating from here on is a click")
 
 
-class ShopSource(Section):
-    """The synthetic shop (sources/shop.py), as written by its generator."""
+class FolderSource(Section):
+    """Any log in the layout of sources/folder.py; the synthetic shop is written in it too."""
 
-    kind: Literal["shop"] = "shop"
-    path: str = Field(description="folder that the generator wrote")
+    kind: Literal["folder"] = "folder"
+    path: str = Field(description="folder of events.parquet, items.parquet and users.parquet")
 
 
 class SplitConfig(Section):
@@ -379,7 +379,7 @@ class Config(Section):
 
     lake: LakeConfig = LakeConfig()
     spark: SparkConfig = SparkConfig()
-    source: MovieLensSource | ShopSource = Field(MovieLensSource(), discriminator="kind")
+    source: MovieLensSource | FolderSource = Field(MovieLensSource(), discriminator="kind")
     split: SplitConfig = SplitConfig()
     features: FeaturesConfig = FeaturesConfig()
     segments: SegmentsConfig = SegmentsConfig()
@@ -468,7 +468,7 @@ def _merge(defaults: Section, values: dict[str, Any]) -> dict[str, Any]:
 def _explain(error: ValidationError, values: dict[str, Any]) -> Iterator[str]:
     for problem in error.errors():
         # pydantic adds the tag of a chosen union member to the location; a reader knows only YAML keys
-        place = [str(p) for p in problem["loc"] if p not in ("movielens", "shop")]
+        place = [str(p) for p in problem["loc"] if p not in ("movielens", "folder")]
         key = ".".join(place) or "(whole)"
         if problem["type"] == "extra_forbidden":
             yield f"  {key}: unknown key (value {problem['input']!r}); allowed here: {', '.join(_siblings(place))}"

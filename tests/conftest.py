@@ -17,7 +17,14 @@ from akt_spark.stage import Context
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    settings = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.memory": "2g"}
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.memory": "2g",
+        # tables of a few rows: compiling plans and code costs more than running them
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+        "spark.sql.codegen.wholeStage": "false",
+    }
     session = spark_session(SparkConfig(shuffle_partitions=2, settings=settings), "tests")
     yield session
     session.stop()

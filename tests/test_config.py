@@ -24,8 +24,8 @@ def test_every_shipped_configuration_loads(path):
 
 
 def test_sections_are_merged_with_the_defaults():
-    config = load(None, ["semantic.item.epochs=3", "segments.user.rule=quantile"])
-    assert config.semantic.item.epochs == 3
+    config = load(None, ["semantic.item.steps=3", "segments.user.rule=quantile"])
+    assert config.semantic.item.steps == 3
     assert config.semantic.item.sizes == Config().semantic.item.sizes
     assert config.segments.user.tail_below == 5
 
@@ -51,7 +51,7 @@ def test_variants_are_replaced_not_merged():
         ("features.ctr_prior=1.5", ["features.ctr_prior", "less than or equal to 1", "1.5"]),
         ("features.history_events=[clicks]", ["features.history_events", "clicks", "purchase"]),
         ("source.kind=netflix", ["source", "netflix", "movielens"]),
-        ("source={kind: shop}", ["source.path", "required"]),
+        ("source={kind: folder}", ["source.path", "required"]),
         ("ranker.variants={base: {dmi: 3}}", ["variants.base", "dmi", "cluster_mode"]),
         ("ranker.model.cluster_mode=both", ["ranker.model.cluster_mode", "both", "hybrid"]),
         ("evaluation.reference=din", ["evaluation.reference", "din", "base"]),

@@ -217,7 +217,7 @@ def _weighted_mean(name: str, kept: Column) -> tuple[Column, Column, Column]:
     w, wa, w2, w2a, w2a2 = (F.col(f"{name}_{suffix}") for suffix in ("w", "wa", "w2", "w2a", "w2a2"))
     mean = F.try_divide(wa, w)
     spread = w2a2 - 2 * mean * w2a + mean**2 * w2
-    return mean, kept, F.sqrt(F.greatest(F.lit(0.0), spread)) / w
+    return mean, kept, _root(spread) / w
 
 
 def _hanley_mcneil(auc: Column) -> Column:
@@ -225,7 +225,12 @@ def _hanley_mcneil(auc: Column) -> Column:
     positives, negatives = F.col("positives"), F.col("n") - F.col("positives")
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     spread = auc * (1 - auc) + (positives - 1) * (q1 - auc**2) + (negatives - 1) * (q2 - auc**2)
-    return F.sqrt(F.greatest(F.lit(0.0), F.try_divide(spread, positives * negatives)))
+    return _root(F.try_divide(spread, positives * negatives))
+
+
+def _root(spread: Column) -> Column:
+    """Square root of a variance that rounding may have made negative; null stays null, which `greatest` would drop."""
+    return F.when(spread.isNotNull(), F.sqrt(F.greatest(F.lit(0.0), spread)))
 
 
 def _entropy(rate: float | None) -> float | None:

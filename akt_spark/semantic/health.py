@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame
 
@@ -53,7 +53,12 @@ class Health:
 
 def measure(inputs: Inputs, config: HealthConfig) -> Health:
     """All measures, exact over all ids except neighbour agreement, which is on a bounded sample."""
-    return Health({(metric, level): value for metric, level, value in _measures(inputs, config)})
+    ids = inputs.ids.persist()
+    try:
+        measures = _measures(replace(inputs, ids=ids), config)
+        return Health({(metric, level): value for metric, level, value in measures})
+    finally:
+        ids.unpersist()
 
 
 def _measures(inputs: Inputs, config: HealthConfig) -> Iterator[Measure]:

@@ -53,7 +53,7 @@ def run(ctx: Context) -> Outcome:
 def _publish(ctx: Context, entity: str, outcome: Outcome) -> None:
     config, gate = getattr(ctx.config.semantic, entity), getattr(ctx.config.semantic, f"{entity}_gate")
     vectors = usable_vectors(ctx.lake, entity, ctx.ds)
-    roles = _roles(ctx, entity)
+    roles = _roles(ctx, entity).persist()  # every measure looks at them
     before = published(ctx.lake, entity)
     if before is not None and _fits(before, vectors.revision, config, ctx):
         codebook = Codebook(before["codebook_version"], before["path"], tuple(before["sizes"]), fresh=False)
@@ -71,6 +71,7 @@ def _publish(ctx: Context, entity: str, outcome: Outcome) -> None:
         added = _write_ids(ctx, entity, codebook.version, new)
     finally:
         new.unpersist()
+        roles.unpersist()
     if codebook.fresh:
         _switch(ctx.lake, entity, codebook.version)
     moved = _changed_content(ids_of(ctx.lake, entity, codebook.version), vectors.usable)

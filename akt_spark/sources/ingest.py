@@ -17,7 +17,7 @@ from akt_spark.config import MovieLensSource
 from akt_spark.errors import SourceError
 from akt_spark.features.ids import extend_index
 from akt_spark.lake import Lake, Table
-from akt_spark.sources import movielens, shop
+from akt_spark.sources import folder, movielens
 from akt_spark.sources.accounts import Tally, quarantine, tally
 from akt_spark.sources.files import existing, readable
 from akt_spark.sources.fingerprint import raw_files
@@ -81,10 +81,10 @@ def _raw_data(ctx: Context) -> Iterator[RawData]:
     path = existing(source.path)
     with readable([path, *raw_files(ctx.config)]):
         if isinstance(source, MovieLensSource):
-            with movielens.unpacked(path) as folder:
-                yield movielens.read(ctx.spark, folder, source, content_until=ctx.config.split.train_end(ctx.ds))
+            with movielens.unpacked(path) as unpacked:
+                yield movielens.read(ctx.spark, unpacked, source, content_until=ctx.config.split.train_end(ctx.ds))
         else:
-            yield shop.read(ctx.spark, source)
+            yield folder.read(ctx.spark, source.path)
 
 
 def _with_content_hash(items: DataFrame) -> DataFrame:

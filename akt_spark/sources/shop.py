@@ -21,15 +21,13 @@ import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from akt_spark.config import ShopSource, SparkConfig
+from akt_spark.config import SparkConfig
 from akt_spark.session import spark_session
-from akt_spark.sources import folder
-from akt_spark.sources.raw import RawData
 from akt_spark.sources.shop_catalogue import blocks, draw_items, item_ids
 from akt_spark.sources.shop_traffic import chunks, draw_events, draw_users
 from akt_spark.sources.shop_world import ShopSize, World
 
-__all__ = ["ShopSize", "generate", "read"]
+__all__ = ["ShopSize", "generate"]
 
 START = date(2024, 1, 1)
 BLOCKS_A_CORE = 4
@@ -81,11 +79,6 @@ def generate(
     truth = pd.DataFrame({"item_id": item_ids(np.arange(world.size.items)), "group": world.group})
     _write(spark.createDataFrame(truth, "item_id STRING, group INT"), f"{out}/truth/items_truth.parquet")
     _write(users.select("user_id", "group"), f"{out}/truth/users_truth.parquet")
-
-
-def read(spark: SparkSession, source: ShopSource) -> RawData:
-    """The events, items and users of a generated shop, or of any folder in the same layout."""
-    return folder.read(spark, source.path)
 
 
 def _blocks(spark: SparkSession, count: int, make: Callable[[int], pd.DataFrame], schema: str) -> DataFrame:

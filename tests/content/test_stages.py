@@ -140,7 +140,7 @@ def test_alignment_that_learns_nothing_is_rejected_and_the_encoder_in_use_stays(
 
 def test_a_collapsed_user_model_is_rejected(shop, configured):
     good = current_revision(shop, "user", DS)
-    with pytest.raises(HealthGateError, match=r"user encoder .* rejected: .* min_variance_ratio is 50: .* collapsed"):
+    with pytest.raises(HealthGateError, match=r"user encoder .* rejected: .*min_variance_ratio is 50: .* collapsed"):
         align.run(configured("interest.min_variance_ratio=50.0"))
     assert current_revision(shop, "user", DS) == good
 

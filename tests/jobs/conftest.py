@@ -20,6 +20,11 @@ def night(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Nigh
     values["source"]["path"] = str(folder / "shop")
     values["lake"] = {"root": str(folder / "lake")}
     values["report"] = {"path": str(folder / "report")}
+    values["semantic"]["item"]["steps"] = values["semantic"]["user"]["steps"] = 200
+    values["alignment"] = {"epochs": 4}
+    values["interest"] = {"epochs": 3, "min_variance_ratio": 0.05}
+    values["training"] = {"epochs": 2, "batch_size": 128}
+    values["spark"] = {"settings": {"spark.sql.codegen.wholeStage": "false"}}
     (folder / "night.yaml").write_text(yaml.safe_dump(values))
     finished = submit("jobs/nightly.py", "--conf-file", str(folder / "night.yaml"), "--ds", DS)
     assert finished.returncode == 0, finished.stdout + finished.stderr

@@ -13,7 +13,7 @@ from akt_spark.sources.fingerprint import source_fingerprint
 
 
 def _shop(path: Path) -> Config:
-    return load(None, [f"source={{kind: shop, path: {path}}}"])
+    return load(None, [f"source={{kind: folder, path: {path}}}"])
 
 
 def test_a_fingerprint_changes_with_the_files_that_are_read(tmp_path: Path) -> None:
@@ -40,4 +40,4 @@ def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="nowhere does not exist"):
         source_fingerprint(_shop(tmp_path / "nowhere"))
     with pytest.raises(SourceError, match="s3://bucket/log: a URI is not supported"):
-        source_fingerprint(load(None, ["source={kind: shop, path: s3://bucket/log}"]))
+        source_fingerprint(load(None, ["source={kind: folder, path: s3://bucket/log}"]))

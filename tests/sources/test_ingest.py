@@ -84,7 +84,7 @@ def write_source(folder: Path, events: list[tuple], items: list[tuple], users: l
 
 
 def make_context(spark: SparkSession, source: Path, root: Path, ds: date, run_id: str = "r1") -> Context:
-    config = load(None, [f"source={{kind: shop, path: {source}}}", f"lake.root={root}"])
+    config = load(None, [f"source={{kind: folder, path: {source}}}", f"lake.root={root}"])
     return Context(spark, Lake(spark, str(root)), config, ds, run_id)
 
 

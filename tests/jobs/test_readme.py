@@ -1,0 +1,62 @@
+"""What the README tells people to type works."""
+
+import re
+import shlex
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from jobs_night import REPOSITORY, environment
+
+from akt_spark.catalog import catalog_statements
+from akt_spark.config import load
+from akt_spark.pipeline import STAGES
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make")])
+def test_make_targets_exist(command):
+    dry = subprocess.run([*shlex.split(command), "--dry-run"], cwd=REPOSITORY, capture_output=True, check=False)
+    assert dry.returncode == 0, dry.stderr
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("spark-submit")])
+def test_jobs_their_configurations_and_overrides_exist(command):
+    words = shlex.split(command)
+    job = next(word for word in words if word.startswith("jobs/"))
+    assert Path(job).stem in {"nightly", *(stage.name for stage in STAGES)}
+    assert (REPOSITORY / job).is_file()
+    overrides = [value for flag, value in pairwise(words) if flag == "--set"]
+    load(REPOSITORY / words[words.index("--conf-file") + 1], overrides)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python -m")])
+def test_modules_understand_their_arguments(command, tmp_path):
+    words = shlex.split(command)
+    words[words.index("--out") + 1] = str(tmp_path / "raw")
+    for size, small in (("--users", "40"), ("--items", "30"), ("--groups", "4"), ("--days", "8")):
+        words[words.index(size) + 1] = small
+    done = subprocess.run(words, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "raw/events.parquet").exists()
+
+
+@pytest.mark.parametrize("query", blocks("sql"))
+def test_queries_answer(query, night, spark):
+    for statement in catalog_statements(str(night.lake)):
+        spark.sql(statement)
+    assert spark.sql(query).count() > 0
+
+
+def test_nothing_else_is_told_to_be_typed():
+    known = ("make ", "spark-submit jobs/", "python -m akt_spark.", "source .venv/bin/activate")
+    assert [command for command in COMMANDS if not command.startswith(known)] == []
