@@ -28,7 +28,7 @@ demo: setup ## set-up, then a whole night on MovieLens ratings into .demo/
 	  jobs/nightly.py --conf-file conf/demo.yaml --ds 2018-09-24
 
 test: setup ## all tests
-	@python -m pytest
+	@python -m pytest -n 2 --dist loadfile
 
 lint: setup ## ruff, check and format
 	@ruff check . && ruff format --check .
