@@ -246,7 +246,7 @@ class SemanticConfig(Section):
     item: QuantizerConfig = QuantizerConfig(sizes=[64, 64, 32])
     user: QuantizerConfig = QuantizerConfig(sizes=[64, 32])
     item_gate: HealthGateConfig = HealthGateConfig()
-    user_gate: HealthGateConfig = HealthGateConfig()
+    user_gate: HealthGateConfig = HealthGateConfig(min_head_coverage=0.4)  # active users cluster with active users
     health: HealthConfig = HealthConfig()
 
 

@@ -15,7 +15,7 @@ from akt_spark.sources.shop import ShopSize, generate
 @pytest.fixture(scope="session")
 def night(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Night:
     folder = tmp_path_factory.mktemp("night")
-    generate(spark, folder / "shop", ShopSize(users=300, items=300, days=20), seed=1, start=date(2024, 3, 1))
+    generate(spark, folder / "shop", ShopSize(users=250, items=250, days=20), seed=1, start=date(2024, 3, 1))
     values = yaml.safe_load((REPOSITORY / "conf/shop.yaml").read_text())
     values["source"]["path"] = str(folder / "shop")
     values["lake"] = {"root": str(folder / "lake")}

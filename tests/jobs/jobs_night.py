@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -51,3 +52,9 @@ def submit(*arguments: str, launcher: str = "spark-submit") -> subprocess.Comple
     return subprocess.run(
         [*program, *arguments], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
     )
+
+
+def readme_blocks(language: str) -> list[str]:
+    """The code blocks of one language in the README."""
+    text = (REPOSITORY / "README.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)

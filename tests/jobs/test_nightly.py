@@ -11,11 +11,10 @@ from pathlib import Path
 import deltalake
 import pandas as pd
 import pytest
-from jobs_night import DS, REPOSITORY, environment, submit
+from jobs_night import DS, REPOSITORY, environment, readme_blocks, submit
 from sklearn.metrics import adjusted_mutual_info_score
 
 from akt_spark.catalog import catalog_statements
-from akt_spark.lake import Lake
 
 
 def rows(night, table, **arguments):
@@ -149,10 +148,11 @@ def _run_until_killed(arguments: list[str], at: str) -> None:
     raise AssertionError(f"the job ended without printing '{at}':\n{''.join(output)}")
 
 
-def test_analysts_see_the_tables_and_views_by_name(night, spark):
+def test_analysts_see_tables_and_views_by_name_and_the_readmes_queries_answer(night, spark):
     for statement in catalog_statements(str(night.lake)):
         spark.sql(statement)
     clusters = spark.sql("SELECT sum(members) FROM semantic.clusters WHERE level = 1").head()[0]
     ids = spark.sql("SELECT count(*) FROM semantic.current_item_ids").head()[0]
     assert clusters == ids == len(rows(night, "semantic.item_ids"))
-    Lake(spark, str(night.lake)).register("semantic.item_ids")
+    for query in readme_blocks("sql"):
+        assert spark.sql(query).count() > 0, query

@@ -1,26 +1,17 @@
 """What the README tells people to type works."""
 
-import re
 import shlex
 import subprocess
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from jobs_night import REPOSITORY, environment
+from jobs_night import REPOSITORY, environment, readme_blocks
 
-from akt_spark.catalog import catalog_statements
 from akt_spark.config import load
 from akt_spark.pipeline import STAGES
 
-README = (REPOSITORY / "README.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-
-
-COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
+COMMANDS = [line for block in readme_blocks("sh") for line in block.splitlines()]
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make")])
@@ -48,13 +39,6 @@ def test_modules_understand_their_arguments(command, tmp_path):
     done = subprocess.run(words, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "raw/events.parquet").exists()
-
-
-@pytest.mark.parametrize("query", blocks("sql"))
-def test_queries_answer(query, night, spark):
-    for statement in catalog_statements(str(night.lake)):
-        spark.sql(statement)
-    assert spark.sql(query).count() > 0
 
 
 def test_nothing_else_is_told_to_be_typed():
