@@ -24,7 +24,7 @@ $(READY): pyproject.toml uv.lock $(wildcard setup/*)
 	@touch $(READY)
 
 demo: setup ## set-up, then a whole night on MovieLens ratings into .demo/
-	@spark-submit --driver-java-options "-XX:TieredStopAtLevel=1" \
+	@spark-submit --driver-java-options "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m" \
 	  jobs/nightly.py --conf-file conf/demo.yaml --ds 2018-09-24
 
 test: setup ## all tests

@@ -22,7 +22,7 @@ def spark() -> Iterator[SparkSession]:
         "spark.driver.host": "127.0.0.1",
         "spark.driver.memory": "2g",
         # tables of a few rows: compiling plans and code costs more than running them
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",
         "spark.sql.codegen.wholeStage": "false",
     }
     session = spark_session(SparkConfig(shuffle_partitions=2, settings=settings), "tests")
