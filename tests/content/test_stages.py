@@ -168,7 +168,10 @@ def test_an_item_that_can_no_longer_be_encoded_loses_its_aligned_vector_until_it
     assert vectors(shop, "item") == before | {"g0n0": None}
     write_items(shop, titles)
     embed.run(ctx)
-    assert vectors(shop, "item") == before
+    after = vectors(shop, "item")
+    again = after.pop("g0n0")
+    assert again == pytest.approx(before.pop("g0n0"), abs=1e-5)  # projected in another batch than before
+    assert after == before
 
 
 def test_embedding_before_aligning_names_the_job(lake, finished, configured):

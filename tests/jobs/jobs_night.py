@@ -48,7 +48,10 @@ def submit(*arguments: str, launcher: str = "spark-submit") -> subprocess.Comple
     """Runs a job and waits for it."""
     program = [str(Path(sys.executable).parent / launcher)]
     if launcher == "spark-submit":
-        program += ["--driver-java-options", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"]  # small data: compiling costs more than running
+        program += [
+            "--driver-java-options",
+            "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",
+        ]  # small data: compiling costs more than running
     return subprocess.run(
         [*program, *arguments], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
     )
