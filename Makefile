@@ -7,7 +7,7 @@ READY := .venv/.ready
 LAKE ?= .demo/lake
 QUERY ?=
 
-.PHONY: help setup demo test lint sql clean
+.PHONY: help setup demo test night lint sql clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,7 +27,10 @@ demo: setup ## set-up, then a whole night on MovieLens ratings into .demo/
 	@spark-submit --driver-java-options "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m" \
 	  jobs/nightly.py --conf-file conf/demo.yaml --ds 2018-09-24
 
-test: setup ## all tests
+night: setup ## the tests that run whole nights by spark-submit, kill one and run it again
+	@python -m pytest -m night
+
+test: setup ## the tests, on both cores
 	@python -m pytest -n 2 --dist loadfile
 
 lint: setup ## ruff, check and format

@@ -17,6 +17,9 @@ from sklearn.metrics import adjusted_mutual_info_score
 from akt_spark.catalog import catalog_statements
 
 
+pytestmark = pytest.mark.night
+
+
 def rows(night, table, **arguments):
     return deltalake.DeltaTable(str(night.lake.joinpath(*table.split(".")))).to_pandas(**arguments)
 
