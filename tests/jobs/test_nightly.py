@@ -16,7 +16,6 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from akt_spark.catalog import catalog_statements
 
-
 pytestmark = pytest.mark.night
 
 
