@@ -66,11 +66,12 @@ class Lake:
         return DeltaTable.isDeltaTable(self.spark, self.path(table))
 
     def register(self, table: str) -> None:
-        """Creates the table if it is not there, and names it in the session's catalog."""
-        if table not in self._registered:
+        """Creates the table if it is not there (or no longer), and names it in the session's catalog."""
+        exists = self.exists(table)
+        if table not in self._registered or not exists:
             self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {table.split('.')[0]}")
-            if self.spark.conf.get("spark.sql.catalogImplementation") == "in-memory":
-                # the name may stand for the table of another lake opened before in this session; data stays
+            if not exists or self.spark.conf.get("spark.sql.catalogImplementation") == "in-memory":
+                # the name may stand for another lake's table, or for one whose folder was deleted; data stays
                 self.spark.sql(f"DROP TABLE IF EXISTS {table}")
             self.spark.sql(Template(Table.load(table).sql).substitute(location=self.path(table)))
             self._registered.add(table)
