@@ -114,6 +114,7 @@ class _Live:
 
     def write(self, text: str) -> None:
         sys.stdout.write(re.sub(r"^\[\d+\]<stdout>:", "", text, flags=re.MULTILINE))
+        sys.stdout.flush()  # also into a pipe or a log
 
     def flush(self) -> None:
         sys.stdout.flush()

@@ -35,7 +35,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Plan:
-    """All trainings of a night, over the same pinned samples and look-ups."""
+    """All trainings of a night, over the same pinned samples and look-ups; ``log`` takes the progress lines."""
 
     trainings: tuple[Training, ...]
     settings: TrainingConfig
@@ -44,6 +44,7 @@ class Plan:
     item_files: tuple[str, ...]
     user_files: tuple[str, ...]
     versions: dict[str, int]
+    log: str
 
     def steps(self, world: int) -> int:
         """Optimiser steps an epoch on every one of ``world`` ranks."""

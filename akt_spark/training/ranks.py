@@ -17,6 +17,7 @@ from akt_spark.training.gates import gate_bins
 from akt_spark.training.lookup import load_lookup
 from akt_spark.training.loop import Trainer
 from akt_spark.training.plan import Plan, Training
+from akt_spark.training.progress import say
 from akt_spark.training.reader import batches, ordered_batches
 from akt_spark.training.validation import validate
 
@@ -55,7 +56,7 @@ def _train(
     epochs, steps = plan.settings.epochs, plan.steps(communicator.world)
     model = Ranker(training.model, items, users, training.seed)
     trainer = Trainer(model, training.model, plan.settings, communicator, training.seed, epochs * steps)
-    progress = _resume(trainer, training)
+    progress = _resume(trainer, plan, training)
     for epoch in range(len(progress.metrics) + 1, epochs + 1):
         _run_epoch(trainer, plan, training, progress, epoch)
     require_equal(communicator, list(model.state_dict().values()))
@@ -63,7 +64,7 @@ def _train(
         _finish(trainer, plan, training, progress, items, users)
 
 
-def _resume(trainer: Trainer, training: Training) -> Progress:
+def _resume(trainer: Trainer, plan: Plan, training: Training) -> Progress:
     """Goes back to the last finished epoch that rank 0 finds, if there is one."""
     folder = Path(training.folder)
     epoch = torch.tensor([folders.last_epoch(folder)])
@@ -72,7 +73,8 @@ def _resume(trainer: Trainer, training: Training) -> Progress:
         return Progress()
     weights, optimisers, notes = folders.load_epoch(folder, int(epoch))
     trainer.resume(weights, optimisers, notes["curve"])
-    _say(trainer, f"{training.name}: goes on after epoch {int(epoch)}")
+    if trainer.communicator.rank == 0:
+        say(plan.log, f"{training.name}: goes on after epoch {int(epoch)}")
     return Progress(notes["metrics"], notes["seconds"])
 
 
@@ -104,11 +106,11 @@ def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progr
         notes = {"metrics": progress.metrics, "seconds": progress.seconds, "curve": trainer.curve}
         folders.save_epoch(folder, epoch, trainer.model, trainer.state(), notes)
         folders.drop_epochs(folder, keep={epoch, progress.best})
-    _say(
-        trainer,
-        f"{training.name}, epoch {epoch}/{settings.epochs}: loss {sum(losses) / len(losses):.4f}, "
-        f"validation AUC {metrics['validation_auc']:.4f}, {speed:,.0f} samples/s",
-    )
+        say(
+            plan.log,
+            f"{training.name}, epoch {epoch}/{settings.epochs}: loss {sum(losses) / len(losses):.4f}, "
+            f"validation AUC {metrics['validation_auc']:.4f}, {speed:,.0f} samples/s",
+        )
 
 
 def _finish(
@@ -139,8 +141,3 @@ def _finish(
             gates=gates,
         ),
     )
-
-
-def _say(trainer: Trainer, line: str) -> None:
-    if trainer.communicator.rank == 0:
-        print(line, flush=True)

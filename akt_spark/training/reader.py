@@ -71,7 +71,7 @@ def ordered_batches(
 
 def to_batch(rows: Arrays) -> Batch:
     """Tensors as the ranker takes them: integers are int64."""
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in rows.items()}
+    tensors = {name: torch.from_numpy(np.require(values, requirements="CW")) for name, values in rows.items()}
     return {name: values if values.is_floating_point() else values.long() for name, values in tensors.items()}
 
 

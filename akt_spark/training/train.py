@@ -18,6 +18,7 @@ from akt_spark.stage import Context, Outcome
 from akt_spark.training.checkpoint import Checkpoint, drop_epochs, finished, read_checkpoint
 from akt_spark.training.launch import launch
 from akt_spark.training.plan import Plan, Training
+from akt_spark.training.progress import shown
 from akt_spark.training.ranks import train_all
 from akt_spark.training.samples import Split, pinned_files, pinned_splits
 
@@ -39,7 +40,8 @@ def run(ctx: Context) -> Outcome:
     if open_trainings:
         settings = ctx.config.training
         todo = replace(plan, trainings=open_trainings)
-        launch(ctx.spark, train_all, (todo,), settings.ranks, settings.backend)
+        with shown(plan.log):
+            launch(ctx.spark, train_all, (todo,), settings.ranks, settings.backend)
     for training in plan.trainings:
         drop_epochs(Path(training.folder), keep=set())
     models = [Path(training.folder, "model") for training in plan.trainings]
@@ -68,6 +70,7 @@ def _plan(ctx: Context) -> tuple[Plan, dict[str, Split]]:
         item_files=tuple(pinned_files(ctx.lake, ITEMS, versions[ITEMS])),
         user_files=tuple(pinned_files(ctx.lake, USERS, versions[USERS])),
         versions=versions,
+        log=str(ctx.lake.artifact("rankers", ctx.run_id, "progress.log")),
     )
     return plan, splits
 

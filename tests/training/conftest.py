@@ -126,4 +126,5 @@ def plan(tmp_path: Path) -> Plan:
         item_files=(f"file://{tmp_path}/items.parquet",),
         user_files=(f"file://{tmp_path}/users.parquet",),
         versions={"training.samples": 0, "training.items": 0, "training.users": 0},
+        log=str(tmp_path / "progress.log"),
     )

@@ -38,7 +38,7 @@ def train_and_tell(communicator: Communicator, plans: list[Plan]) -> tuple[list[
     return seen, ends
 
 
-def test_two_ranks_see_different_data_resume_and_end_with_equal_weights(spark, plan, capfd) -> None:
+def test_two_ranks_see_different_data_resume_and_end_with_equal_weights(spark, plan) -> None:
     settings = plan.settings.model_copy(update={"reader": "petastorm", "batch_size": 16})
     one_epoch, two_epochs = (
         replace(plan, settings=settings.model_copy(update={"epochs": epochs})) for epochs in (1, 2)
@@ -52,7 +52,7 @@ def test_two_ranks_see_different_data_resume_and_end_with_equal_weights(spark, p
         assert not numbers & others
     assert all(torch.equal(one, other) for one, other in zip(weights, other_weights, strict=True))
 
-    output = capfd.readouterr().out
+    output = Path(plan.log).read_text()
     assert output.count("akt_rec seed 7: goes on after epoch 1") == 1  # one rank speaks
     assert output.count("akt_rec seed 7, epoch 2/2: loss") == 1
     folder = Path(plan.trainings[0].folder)
