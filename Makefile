@@ -18,14 +18,13 @@ setup: $(READY) ## checks the system, installs the locked environment into .venv
 $(READY): pyproject.toml uv.lock $(wildcard setup/*)
 	@setup/system.sh
 	@echo "setup: installing the locked environment; Horovod is compiled, which takes a few minutes the first time"
-	@uv sync --frozen --quiet
+	@uv sync --frozen --quiet --compile-bytecode
 	@echo "setup: resolving Delta's jars"
 	@python setup/delta_jars.py
 	@touch $(READY)
 
 demo: setup ## set-up, then a whole night on MovieLens ratings into .demo/
-	@spark-submit --driver-java-options "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m" \
-	  jobs/nightly.py --conf-file conf/demo.yaml --ds 2018-09-24
+	@spark-submit jobs/nightly.py --conf-file conf/demo.yaml --ds 2018-09-24
 
 night: setup ## the tests that run whole nights by spark-submit, kill one and run it again
 	@python -m pytest -m night

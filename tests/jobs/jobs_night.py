@@ -46,14 +46,9 @@ def environment() -> dict[str, str]:
 
 def submit(*arguments: str, launcher: str = "spark-submit") -> subprocess.CompletedProcess[str]:
     """Runs a job and waits for it."""
-    program = [str(Path(sys.executable).parent / launcher)]
-    if launcher == "spark-submit":
-        program += [
-            "--driver-java-options",
-            "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",
-        ]  # small data: compiling costs more than running
+    program = str(Path(sys.executable).parent / launcher)
     return subprocess.run(
-        [*program, *arguments], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
+        [program, *arguments], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
     )
 
 
