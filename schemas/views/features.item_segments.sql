@@ -7,8 +7,13 @@ SELECT
   frozen.segment,
   frozen.role
 FROM (
-  SELECT item_id, max_by(struct(impressions, clicks, carts, purchases, active_days, first_ds, last_ds), ds).*
-  FROM features.item_activity
-  GROUP BY item_id
+  SELECT item_id, newest.*
+  FROM (
+    SELECT
+      item_id,
+      max_by(struct(impressions, clicks, carts, purchases, active_days, first_ds, last_ds), ds) AS newest
+    FROM features.item_activity
+    GROUP BY item_id
+  )
 ) AS latest
 LEFT JOIN training.items AS frozen ON frozen.item_id = latest.item_id

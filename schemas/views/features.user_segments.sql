@@ -7,8 +7,13 @@ SELECT
   frozen.segment,
   frozen.role
 FROM (
-  SELECT user_id, max_by(struct(impressions, clicks, carts, purchases, active_days, first_ds, last_ds), ds).*
-  FROM features.user_activity
-  GROUP BY user_id
+  SELECT user_id, newest.*
+  FROM (
+    SELECT
+      user_id,
+      max_by(struct(impressions, clicks, carts, purchases, active_days, first_ds, last_ds), ds) AS newest
+    FROM features.user_activity
+    GROUP BY user_id
+  )
 ) AS latest
 LEFT JOIN training.users AS frozen ON frozen.user_id = latest.user_id

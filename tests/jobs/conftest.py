@@ -21,6 +21,8 @@ def night(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Nigh
     values["lake"] = {"root": str(folder / "lake")}
     values["report"] = {"path": str(folder / "report")}
     values["semantic"]["item"]["steps"] = values["semantic"]["user"]["steps"] = 200
+    # 250 users make clusters by chance: their gate is for companies; that of items stays
+    values["semantic"]["user_gate"] = {"min_head_coverage": 0.1, "max_largest_bucket": 0.8}
     values["alignment"] = {"epochs": 4}
     values["interest"] = {"epochs": 3, "min_variance_ratio": 0.05}
     values["training"] = {"epochs": 2, "batch_size": 128}

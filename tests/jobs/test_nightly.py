@@ -38,8 +38,8 @@ def test_the_night_prints_every_stage_and_a_table_of_variants(night):
 def test_every_row_is_accounted_for(night):
     runs = rows(night, "ops.runs").set_index("stage")
     assert set(runs.status) == {"done"}
-    raw = sum(len(pd.read_parquet(night.shop / f"{name}.parquet")) for name in ("events", "items", "users"))
-    assert raw == runs.loc["ingest", "rows_in"]
+    events = len(pd.read_parquet(night.shop / "events.parquet"))
+    assert events == runs.loc["ingest", "rows_in"]
     assert len(rows(night, "serving.predictions")) == runs.loc["score", "rows_out"]
 
 
@@ -105,7 +105,7 @@ def test_a_gate_that_is_not_met_publishes_nothing(night, tmp_path):
     harder = ("--set", "semantic.item.seed=5", "--set", "semantic.item_gate.max_unexplained_variance=0.0001")
     failed = submit("jobs/build_semantic_ids.py", *arguments, *harder)
     assert failed.returncode == 3
-    assert "max_unexplained_variance" in failed.stderr
+    assert "max_unexplained_variance" in failed.stdout + failed.stderr  # spark-submit joins the two
     after = deltalake.DeltaTable(str(lake / "semantic/item_ids")).to_pandas()
     assert len(after) == len(published)
     books = deltalake.DeltaTable(str(lake / "semantic/codebooks")).to_pandas().query("entity == 'item'")
