@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, reduce
 from importlib import import_module
+from operator import getitem
 from pathlib import Path
 
 from akt_spark.config import fingerprint
@@ -32,14 +33,14 @@ class Stage:
         entry: ``module:function``, imported when the stage runs, so that a job loads only what it needs.
         reads: tables whose versions decide whether there is anything to do.
         writes: tables it writes.
-        sections: parts of the configuration that it depends on.
+        config_keys: parts of the configuration that it depends on, as sections or single keys.
     """
 
     name: str
     entry: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    sections: tuple[str, ...]
+    config_keys: tuple[str, ...]
 
     def run(self, ctx: Context) -> Outcome:
         """Imports and calls the entry."""
@@ -97,7 +98,7 @@ STAGES = (
         "akt_spark.features.samples:run",
         ("bronze.events", "bronze.items", "bronze.users", *FEATURES, "content.encoders", *EMBEDDINGS, *SEMANTIC_IDS),
         LOOKUPS,
-        ("split", "features", "segments", "samples", "training"),
+        ("split", "features", "segments", "samples", "training.ranks"),
     ),
     Stage(
         "train_ranker",
@@ -199,8 +200,9 @@ def run_stage(ctx: Context, ledger: Ledger, stage: Stage) -> Record:
 
 def _identity(ctx: Context, stage: Stage, inputs: Mapping[str, int]) -> str:
     raw = source_fingerprint(ctx.config) if stage.name == "ingest" else None
-    sections = {name: getattr(ctx.config, name).model_dump(mode="json") for name in stage.sections}
-    return fingerprint(stage.name, ctx.ds.isoformat(), sections, inputs, raw, code_revision())
+    config = ctx.config.model_dump(mode="json")
+    depends_on = {key: reduce(getitem, key.split("."), config) for key in stage.config_keys}
+    return fingerprint(stage.name, ctx.ds.isoformat(), depends_on, inputs, raw, code_revision())
 
 
 def _outputs_stand(ctx: Context, outputs: Mapping[str, int]) -> bool:

@@ -31,6 +31,7 @@ def spark_session(config: SparkConfig, app_name: str) -> SparkSession:
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",  # rows may hold images and vectors
         "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.sql.codegen.cache.maxEntries": "5000",  # a night compiles more than the default 100 again and again
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),
         **config.settings,
     }

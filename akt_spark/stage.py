@@ -29,8 +29,8 @@ class Outcome:
     """What a stage did, for its summary and for ``ops.runs``.
 
     Attributes:
-        rows_in: rows read from the stage's main input.
-        rows_out: rows of its main output.
+        rows_in: rows read from the stage's main inputs (of `ingest`: all raw events, items and users).
+        rows_out: rows of its main outputs.
         quarantined: rejected rows, all of which are in ``bronze.quarantine``.
         notes: the lines a person reads when the stage has ended.
     """

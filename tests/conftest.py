@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
+from akt_spark.catalog import catalog_statements
 from akt_spark.config import Config, SparkConfig, load
-from akt_spark.lake import Lake
+from akt_spark.lake import SCHEMAS, Lake, declared_tables
 from akt_spark.session import spark_session
 from akt_spark.stage import Context
 
@@ -24,6 +25,7 @@ def spark() -> Iterator[SparkSession]:
         # tables of a few rows: compiling plans and code costs more than running them
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",
         "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     }
     session = spark_session(SparkConfig(shuffle_partitions=2, settings=settings), "tests")
     yield session
@@ -43,3 +45,22 @@ def config(tmp_path: Path) -> Config:
 @pytest.fixture
 def context(spark: SparkSession, lake: Lake, config: Config) -> Context:
     return Context(spark, lake, config, date(2024, 1, 31), "20240131-test")
+
+
+@pytest.fixture
+def named(spark: SparkSession) -> Iterator[Callable[[str], None]]:
+    """Gives the tables and views under a lake root their names, in a catalogue that holds no other lake's."""
+
+    def forget() -> None:
+        for view in (SCHEMAS / "views").glob("*.sql"):
+            spark.sql(f"DROP VIEW IF EXISTS {view.stem}")
+        for table in declared_tables():
+            spark.sql(f"DROP TABLE IF EXISTS {table}")
+
+    def name(root: str) -> None:
+        for statement in catalog_statements(root):
+            spark.sql(statement)
+
+    forget()
+    yield name
+    forget()

@@ -30,7 +30,11 @@ def fail(ctx):
 @pytest.fixture
 def stage():
     return Stage(
-        "build_activity", f"{__name__}:write_index", ("bronze.users",), ("features.user_index",), ("features",)
+        "build_activity",
+        f"{__name__}:write_index",
+        ("bronze.users",),
+        ("features.user_index",),
+        ("features.sequence_length",),
     )
 
 
@@ -50,7 +54,7 @@ def test_a_stage_is_skipped_until_something_it_depends_on_changes(run, context, 
     assert [run(), run()] == ["done", "skipped"]
     version = context.lake.version("features.user_index")
 
-    unrelated = replace(context, config=load(None, ["report.path=elsewhere"]))
+    unrelated = replace(context, config=load(None, ["report.path=elsewhere", "features.ctr_prior=0.3"]))
     assert run(unrelated) == "skipped"
     assert context.lake.version("features.user_index") == version
 

@@ -24,4 +24,5 @@ def run(ctx: Context) -> Outcome:
         raise MissingInput(registry.TABLE, "align_encoder", detail)
     steps = [embed_catalogue(ctx, spec), project_catalogue(ctx, item), embed_users(ctx, user)]
     notes = [note for step in steps for note in step.notes]
-    return Outcome(rows_in=steps[0].rows, rows_out=steps[1].rows + steps[2].rows, notes=notes)
+    looked_at = sum(ctx.lake.read(table).count() for table in ("bronze.items", "bronze.users"))
+    return Outcome(rows_in=looked_at, rows_out=steps[1].rows + steps[2].rows, notes=notes)

@@ -47,8 +47,11 @@ class Network(nn.Module):
             residuals.append(residuals[-1] - codebook[code].detach())
         return torch.stack(codes, dim=1), residuals
 
-    def loss(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """L_rq of method.md 4.1, mean over rows, with the codes (N, L) and the residuals r_0, ..., r_L.
+    def losses(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """The two parts of L_rq of method.md 4.1, mean over rows, with codes (N, L) and residuals r_0, ..., r_L.
+
+        L_rq is their sum: the reconstruction, and the distances between codes and residuals. The latter are in units
+        of a latent space that the encoder widens while it learns, so they can grow while everything gets better.
 
         The rotation trick takes the place of the straight-through step, so it is applied where that was: once, between
         the latent y and its quantisation sum_l q_l.
@@ -56,14 +59,14 @@ class Network(nn.Module):
         latent = self.encoder(x)
         codes, residuals = self.quantise(latent)
         chosen = [codebook[codes[:, level]] for level, codebook in enumerate(self.codebooks)]
-        loss, before = x.new_zeros(()), latent
+        distances, before = x.new_zeros(()), latent
         for residual, code_vector in zip(residuals, chosen, strict=False):
-            loss = loss + _squared_error(residual, code_vector)
-            loss = loss + self.commitment * _squared_error(before, code_vector.detach())
+            distances = distances + _squared_error(residual, code_vector)
+            distances = distances + self.commitment * _squared_error(before, code_vector.detach())
             before = before - code_vector.detach()
         quantised = torch.stack(chosen).sum(dim=0).detach()
         bridge = rotate(latent, quantised) if self.rotation_trick else straight_through(latent, quantised)
-        return loss + _squared_error(x, self.decoder(bridge)), codes, residuals
+        return _squared_error(x, self.decoder(bridge)), distances, codes, residuals
 
 
 def straight_through(latent: Tensor, quantised: Tensor) -> Tensor:

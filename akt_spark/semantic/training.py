@@ -55,7 +55,8 @@ def _warm_up(network: Network, rows: Tensor, config: QuantizerConfig, generator:
         loss = network.autoencoder_loss(batch)
         _step(optimiser, loss)
         if step == config.warmup_steps:
-            print(f"  warm-up as a plain autoencoder: {step} steps, loss {loss.item():.3f}", flush=True)
+            error = loss.item() / batch.shape[1]
+            print(f"  warm-up as a plain autoencoder: {step} steps, reconstruction error {error:.3f}", flush=True)
 
 
 def _fit(
@@ -71,15 +72,16 @@ def _fit(
     # towards the end the encoder must stand still: codes chase a moving latent space, and the slowest of them die
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (1 - step / config.steps) / COOL_DOWN))
     for step, batch in enumerate(_batches(rows, config.batch_size, config.steps, generator), start=1):
-        loss, codes, residuals = network.loss(batch)
-        _step(optimiser, loss)
+        reconstruction, distances, codes, residuals = network.losses(batch)
+        _step(optimiser, reconstruction + distances)
         rate.step()
         dead_codes.observe(codes)
         # a code re-seeded in the last interval would have no time to find its place
         if step % config.dead_code_steps == 0 and step <= config.steps - config.dead_code_steps:
             dead_codes.reset(codes, residuals, optimiser)
         if step % max(1, config.steps // PROGRESS_LINES) == 0:
-            print(f"  step {step}/{config.steps}: loss {loss.item():.3f}, dead codes {dead_codes.dead()}", flush=True)
+            error, dead = reconstruction.item() / batch.shape[1], dead_codes.dead()  # vectors have variance 1
+            print(f"  step {step}/{config.steps}: reconstruction error {error:.3f}, dead codes {dead}", flush=True)
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -72,7 +72,8 @@ def _load(ctx: Context, judged: dict[str, DataFrame], events: DataFrame) -> Outc
     if unknown := strangers.count():
         notes.append(f"{unknown:,} items of the events are not in the catalogue: they get no semantic ID")
     strangers.unpersist()
-    return Outcome(rows_in=tallies["events"].rows, rows_out=kept, quarantined=quarantined, notes=notes)
+    rows, accepted = (sum(getattr(kind, name) for kind in tallies.values()) for name in ("rows", "accepted"))
+    return Outcome(rows_in=rows, rows_out=accepted, quarantined=quarantined, notes=notes)
 
 
 @contextmanager

@@ -1,21 +1,20 @@
-"""One night of the synthetic shop, by a real spark-submit, that the tests of the jobs look at."""
+"""The README's shop night, smaller, by a real spark-submit: the tests of the jobs look at what it left."""
 
 from __future__ import annotations
 
-from datetime import date
-
 import pytest
 import yaml
-from jobs_night import DS, REPOSITORY, Night, submit
-from pyspark.sql import SparkSession
-
-from akt_spark.sources.shop import ShopSize, generate
+from jobs_night import DS, REPOSITORY, Night, readme_command, run
 
 
 @pytest.fixture(scope="session")
-def night(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Night:
+def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
+    """The README's two commands, with fewer users and items, other folders and a shorter training."""
     folder = tmp_path_factory.mktemp("night")
-    generate(spark, folder / "shop", ShopSize(users=250, items=250, days=20), seed=1, start=date(2024, 3, 1))
+    shop = {"--out": str(folder / "shop"), "--users": "250", "--items": "250", "--groups": "12"}
+    made = run(*readme_command("python -m akt_spark.sources.shop", shop))
+    assert made.returncode == 0, made.stdout + made.stderr
+
     values = yaml.safe_load((REPOSITORY / "conf/shop.yaml").read_text())
     values["source"]["path"] = str(folder / "shop")
     values["lake"] = {"root": str(folder / "lake")}
@@ -28,6 +27,7 @@ def night(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Nigh
     values["training"] = {"epochs": 2, "batch_size": 128}
     values["spark"] = {"settings": {"spark.sql.codegen.wholeStage": "false"}}
     (folder / "night.yaml").write_text(yaml.safe_dump(values))
-    finished = submit("jobs/nightly.py", "--conf-file", str(folder / "night.yaml"), "--ds", DS)
+    command = readme_command("spark-submit jobs/nightly.py --conf-file conf/shop.yaml", {"--ds": DS})
+    finished = run(*[str(folder / "night.yaml") if word == "conf/shop.yaml" else word for word in command])
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return Night(folder, finished.stdout)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-DS = "2024-03-20"
+DS = "2024-01-20"
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,29 @@ def environment() -> dict[str, str]:
     return inherited | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "SPARK_LOCAL_IP": "127.0.0.1"}
 
 
-def submit(*arguments: str, launcher: str = "spark-submit") -> subprocess.CompletedProcess[str]:
-    """Runs a job and waits for it."""
-    program = str(Path(sys.executable).parent / launcher)
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of this environment in the repository and waits for it."""
+    program = str(Path(sys.executable).parent / command[0])
     return subprocess.run(
-        [program, *arguments], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
+        [program, *command[1:]], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
     )
+
+
+def submit(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """``spark-submit`` with arguments."""
+    return run("spark-submit", *arguments)
 
 
 def readme_blocks(language: str) -> list[str]:
     """The code blocks of one language in the README."""
     text = (REPOSITORY / "README.md").read_text()
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def readme_command(start: str, options: dict[str, str]) -> list[str]:
+    """The words of the README's command that starts so, with other values for some of its options."""
+    commands = [line for block in readme_blocks("sh") for line in block.splitlines()]
+    words = shlex.split(next(command for command in commands if command.startswith(start)))
+    for option, value in options.items():
+        words[words.index(option) + 1] = value
+    return words

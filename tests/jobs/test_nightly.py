@@ -11,12 +11,8 @@ from pathlib import Path
 import deltalake
 import pandas as pd
 import pytest
-from jobs_night import DS, REPOSITORY, environment, readme_blocks, submit
+from jobs_night import DS, REPOSITORY, environment, readme_blocks, run, submit
 from sklearn.metrics import adjusted_mutual_info_score
-
-from akt_spark.catalog import catalog_statements
-
-pytestmark = pytest.mark.night
 
 
 def rows(night, table, **arguments):
@@ -38,8 +34,8 @@ def test_the_night_prints_every_stage_and_a_table_of_variants(night):
 def test_every_row_is_accounted_for(night):
     runs = rows(night, "ops.runs").set_index("stage")
     assert set(runs.status) == {"done"}
-    events = len(pd.read_parquet(night.shop / "events.parquet"))
-    assert events == runs.loc["ingest", "rows_in"]
+    raw = sum(len(pd.read_parquet(night.shop / f"{kind}.parquet")) for kind in ("events", "items", "users"))
+    assert raw == runs.loc["ingest", "rows_in"] == runs.loc["ingest", "rows_out"]
     assert len(rows(night, "serving.predictions")) == runs.loc["score", "rows_out"]
 
 
@@ -91,12 +87,13 @@ def test_one_stage_runs_by_itself_and_publishes_the_same_ids(night, tmp_path):
 
 def test_a_stage_without_its_input_names_the_table_and_the_job(night, tmp_path):
     arguments = ("--conf-file", str(night.config), "--ds", DS, "--set", f"lake.root={tmp_path / 'empty'}")
-    failed = submit("jobs/build_semantic_ids.py", *arguments, launcher="python")
+    failed = run("python", "jobs/build_semantic_ids.py", *arguments)
     assert failed.returncode == 3
     assert "does not exist: run jobs/" in failed.stderr
     assert "Traceback" not in failed.stderr
 
 
+@pytest.mark.night
 def test_a_gate_that_is_not_met_publishes_nothing(night, tmp_path):
     lake = tmp_path / "lake"
     shutil.copytree(night.lake, lake)
@@ -112,6 +109,7 @@ def test_a_gate_that_is_not_met_publishes_nothing(night, tmp_path):
     assert sorted(books.status) == ["candidate", "published"]
 
 
+@pytest.mark.night
 def test_a_killed_night_goes_on_where_it_stopped_and_ends_the_same(night, tmp_path):
     lake = tmp_path / "lake"
     shutil.copytree(night.lake, lake)
@@ -150,9 +148,8 @@ def _run_until_killed(arguments: list[str], at: str) -> None:
     raise AssertionError(f"the job ended without printing '{at}':\n{''.join(output)}")
 
 
-def test_analysts_see_tables_and_views_by_name_and_the_readmes_queries_answer(night, spark):
-    for statement in catalog_statements(str(night.lake)):
-        spark.sql(statement)
+def test_analysts_see_tables_and_views_by_name_and_the_readmes_queries_answer(night, spark, named):
+    named(str(night.lake))
     clusters = spark.sql("SELECT sum(members) FROM semantic.clusters WHERE level = 1").head()[0]
     ids = spark.sql("SELECT count(*) FROM semantic.current_item_ids").head()[0]
     assert clusters == ids == len(rows(night, "semantic.item_ids"))

@@ -40,8 +40,8 @@ def test_codebooks_learn_from_the_codebook_term_and_the_encoder_from_the_others(
     codes, residuals = network.quantise(latent)
     quantised = sum(book[codes[:, level]] for level, book in enumerate(network.codebooks))
     assert torch.allclose(residuals[0] - residuals[-1], quantised, atol=1e-5)
-    loss, codes, _ = network.loss(torch.randn(64, 24))
-    loss.backward()
+    reconstruction, distances, codes, _ = network.losses(torch.randn(64, 24))
+    (reconstruction + distances).backward()
     used = torch.unique(codes[:, 0])
     unused = [code for code in range(16) if code not in used]
     assert network.codebooks[0].grad[used].abs().sum() > 0
