@@ -205,6 +205,7 @@ def killed_at(method: str, table: str, call: int) -> Iterator[None]:
         yield
 
 
+@pytest.mark.night
 def test_a_run_killed_on_the_way_is_finished_by_the_next(
     unpublished: Context, first_night: tuple[Path, Outcome]
 ) -> None:
