@@ -40,7 +40,7 @@ sql: setup ## spark-sql on the tables of .demo/lake (LAKE=folder for another; QU
 	@spark-sql --silent -i $(LAKE)/catalog.sql $(if $(QUERY),-e "$(QUERY)") \
 	  --conf spark.sql.warehouse.dir=$(LAKE)/warehouse \
 	  --conf "spark.hadoop.javax.jdo.option.ConnectionURL=jdbc:derby:memory:catalog;create=true" \
-	  --driver-java-options "-Dderby.stream.error.file=$(LAKE)/derby.log"
+	  --driver-java-options "-Dquiet=error -Dderby.stream.error.file=$(LAKE)/derby.log"
 
 clean: ## removes the demo (.demo/), not the environment
 	rm -rf .demo
