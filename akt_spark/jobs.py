@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import NoReturn
 
-from akt_spark.config import load
+from akt_spark.conf_file import load
 from akt_spark.errors import AktError, DataError
 from akt_spark.lake import Lake
 from akt_spark.ledger import Ledger, Record

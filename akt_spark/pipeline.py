@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from akt_spark.config import fingerprint
 from akt_spark.lake import SCHEMAS
 from akt_spark.ledger import Ledger, Record
+from akt_spark.revision import source_revision
 from akt_spark.sources.fingerprint import source_fingerprint
 from akt_spark.stage import Context, Outcome
 
@@ -146,13 +146,8 @@ def stage(name: str) -> Stage:
 
 @cache
 def code_revision() -> str:
-    """Hash of the package's source and schemas: equal code, equal revision, with or without git."""
-    root = Path(__file__).resolve().parent
-    source = [path for path in root.rglob("*") if path.suffix in (".py", ".j2", ".txt")]
-    digest = hashlib.sha256()
-    for path in sorted([*source, *SCHEMAS.rglob("*.sql")]):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
+    """Revision of the package and the schemas."""
+    return source_revision(Path(__file__).resolve().parent, SCHEMAS)
 
 
 def run_stage(ctx: Context, ledger: Ledger, stage: Stage) -> Record:

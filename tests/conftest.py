@@ -10,7 +10,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from akt_spark.catalog import catalog_statements
-from akt_spark.config import Config, SparkConfig, load
+from akt_spark.conf_file import load
+from akt_spark.config import Config, SparkConfig
 from akt_spark.lake import SCHEMAS, Lake, declared_tables
 from akt_spark.session import spark_session
 from akt_spark.stage import Context

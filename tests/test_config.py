@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from akt_spark.config import Config, SplitConfig, default_yaml, load
+from akt_spark.conf_file import default_yaml, load
+from akt_spark.config import Config, SplitConfig
 from akt_spark.errors import ConfigError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -14,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 def test_default_yaml_is_the_defaults():
     shipped = (REPOSITORY / "conf/default.yaml").read_text()
-    assert shipped == default_yaml(), "regenerate: python -m akt_spark.config > conf/default.yaml"
+    assert shipped == default_yaml(), "regenerate: python -m akt_spark.conf_file > conf/default.yaml"
     assert load(REPOSITORY / "conf/default.yaml") == Config()
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from pyspark.sql import functions as F
 
-from akt_spark.config import load
+from akt_spark.conf_file import load
 from akt_spark.errors import DataError
 from akt_spark.lake import declared_tables
 from akt_spark.ledger import Ledger

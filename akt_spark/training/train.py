@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import akt_spark.training
 from akt_spark.config import fingerprint
 from akt_spark.errors import DataError, MissingInput
 from akt_spark.lake import Lake, Table
+from akt_spark.revision import source_revision
 from akt_spark.stage import Context, Outcome
 from akt_spark.training.checkpoint import Checkpoint, drop_epochs, finished, read_checkpoint
 from akt_spark.training.launch import launch
@@ -86,18 +86,10 @@ def _training(ctx: Context, variant: str, seed: int, versions: dict[str, int]) -
     """Equal hash, equal result: configuration, data and code are in it."""
     model = ctx.config.ranker.variant(variant)
     settings = ctx.config.training.model_dump(mode="json", exclude={"seeds"})
-    identity = fingerprint(model.model_dump(mode="json"), settings, seed, versions, _code_revision())
+    revision = source_revision(*(Path(package.__path__[0]) for package in (akt_spark.ranker, akt_spark.training)))
+    identity = fingerprint(model.model_dump(mode="json"), settings, seed, versions, revision)
     folder = ctx.lake.artifact("rankers", ctx.run_id, f"{variant}-seed{seed}-{identity}")
     return Training(variant, seed, model, str(folder), identity)
-
-
-def _code_revision() -> str:
-    """Hash of the source that decides what a training gives."""
-    digest = sha256()
-    for package in (akt_spark.ranker, akt_spark.training):
-        for file in sorted(Path(package.__path__[0]).glob("*.py")):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()
 
 
 def _require_trainable(ctx: Context, plan: Plan, splits: dict[str, Split]) -> None:

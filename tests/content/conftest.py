@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from akt_spark.config import Config, load
+from akt_spark.conf_file import load
+from akt_spark.config import Config
 from akt_spark.lake import Lake
 from akt_spark.stage import Context
 from content.fakes import FakeSpec

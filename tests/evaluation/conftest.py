@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from akt_spark.config import load
+from akt_spark.conf_file import load
 from akt_spark.evaluation import evaluate, report
 from akt_spark.lake import Lake
 from akt_spark.stage import Context, Outcome

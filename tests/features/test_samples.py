@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
-from akt_spark.config import load
+from akt_spark.conf_file import load
 from akt_spark.errors import DataError, MissingInput
 from akt_spark.features import activity, samples
 from akt_spark.features.activity import ENTITIES, activity_log, daily_counts

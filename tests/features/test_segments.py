@@ -4,7 +4,9 @@ from datetime import date
 
 import pytest
 
-from akt_spark.config import ConfigError, SegmentConfig, load
+from akt_spark.conf_file import load
+from akt_spark.config import SegmentConfig
+from akt_spark.errors import ConfigError
 from akt_spark.features.segments import segments
 
 AS_OF = date(2024, 1, 10)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from jobs_night import REPOSITORY, readme_blocks
 
-from akt_spark.config import load
+from akt_spark.conf_file import load
 from akt_spark.pipeline import STAGES
 
 COMMANDS = [line for block in readme_blocks("sh") for line in block.splitlines()]

@@ -13,7 +13,8 @@ import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from akt_spark.config import Config, load
+from akt_spark.conf_file import load
+from akt_spark.config import Config
 from akt_spark.content.registry import EncoderRecord, record
 from akt_spark.errors import DataError, HealthGateError, MissingInput
 from akt_spark.lake import Lake

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from akt_spark.config import Config, load
+from akt_spark.conf_file import load
+from akt_spark.config import Config
 from akt_spark.errors import SourceError
 from akt_spark.sources.fingerprint import source_fingerprint
 

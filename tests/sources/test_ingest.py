@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from akt_spark.config import load
+from akt_spark.conf_file import load
 from akt_spark.errors import SourceError
 from akt_spark.lake import Lake
 from akt_spark.sources import folder, ingest

@@ -7,7 +7,8 @@ import pytest
 import torch
 from pyspark.sql import functions as F
 
-from akt_spark.config import Config, load
+from akt_spark.conf_file import load
+from akt_spark.config import Config
 from akt_spark.errors import DataError, MissingInput
 from akt_spark.lake import Lake
 from akt_spark.stage import Context, Outcome

@@ -1,0 +1,138 @@
+"""Reading a configuration file with overrides over the defaults, and writing the file of all defaults.
+
+``python -m akt_spark.conf_file`` prints the commented default configuration (``conf/default.yaml`` is that output).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from akt_spark.config import Config, Section
+from akt_spark.errors import ConfigError
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.2 floats: plain PyYAML reads 1e-3 as a text."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file and applies ``a.b=c`` overrides (values are YAML) on top of the defaults.
+
+    Raises:
+        ConfigError: with the key, the value and what is allowed.
+    """
+    values = _read_yaml(Path(path)) if path else {}
+    for override in overrides:
+        values = _set(values, override)
+    try:
+        return Config.model_validate(_merge(Config(), values))
+    except ValidationError as error:
+        origin = path or "defaults"
+        raise ConfigError(f"configuration {origin}:\n" + "\n".join(_explain(error, values))) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(
+            f"configuration file {path} does not exist: give --conf-file a YAML file such as conf/demo.yaml"
+        )
+    try:
+        values = yaml.load(path.read_text(), Loader=_Yaml) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"configuration file {path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"configuration file {path} must hold sections such as 'lake:', not {type(values).__name__}")
+    return values
+
+
+def _set(values: dict[str, Any], override: str) -> dict[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {override}: write it as section.key=value, for example --set lake.root=my_lake")
+    try:
+        value = yaml.load(text, Loader=_Yaml)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from None
+    first, *rest = key.split(".")
+    if not rest:
+        return values | {first: value}
+    child = values.get(first) or {}
+    if not isinstance(child, dict):
+        raise ConfigError(f"--set {override}: '{first}' holds {child!r}, not a section")
+    return values | {first: _set(child, f"{'.'.join(rest)}={text}")}
+
+
+def _merge(defaults: Section, values: dict[str, Any]) -> dict[str, Any]:
+    """Lays values over defaults, section by section; a source of another kind replaces the default source whole."""
+    merged = {name: getattr(defaults, name) for name in type(defaults).model_fields}
+    for key, value in values.items():
+        default = merged.get(key)
+        same_kind = isinstance(value, dict) and value.get("kind", getattr(default, "kind", None)) == getattr(
+            default, "kind", None
+        )
+        merged[key] = _merge(default, value) if isinstance(default, Section) and same_kind else value
+    return merged
+
+
+def _explain(error: ValidationError, values: dict[str, Any]) -> Iterator[str]:
+    for problem in error.errors():
+        # pydantic adds the tag of a chosen union member to the location; a reader knows only YAML keys
+        place = [str(p) for p in problem["loc"] if p not in ("movielens", "folder")]
+        key = ".".join(place)
+        if problem["type"] == "extra_forbidden":
+            yield f"  {key}: unknown key (value {problem['input']!r}); allowed here: {', '.join(_siblings(place))}"
+        elif problem["type"] == "missing":
+            yield f"  {key}: required, but not given"
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            shown = f" (value {problem['input']!r})" if problem["type"] != "value_error" else ""
+            yield f"  {key}: {message}{shown}" if key else f"  {message}"
+
+
+def _siblings(place: list[str]) -> list[str]:
+    """Keys allowed beside an unknown key, found by walking the default configuration."""
+    parents = place[:-1]
+    try:
+        parent = reduce(lambda node, key: getattr(node, key), parents, Config())
+    except AttributeError:
+        return []
+    return sorted(type(parent).model_fields) if isinstance(parent, BaseModel) else []
+
+
+def default_yaml() -> str:
+    """The commented default configuration."""
+    header = "# Every key with its default. Generated: python -m akt_spark.conf_file > conf/default.yaml\n"
+    return header + "\n".join(_yaml_lines(Config(), 0)) + "\n"
+
+
+def _yaml_lines(section: Section, depth: int) -> Iterator[str]:
+    pad = "  " * depth
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            summary = (type(value).__doc__ or "").splitlines()[0]
+            yield f"{pad}{name}:  # {summary}" if depth else f"\n{name}:  # {summary}"
+            yield from _yaml_lines(value, depth + 1)
+        else:
+            shown = (
+                yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+                .strip()
+                .removesuffix("\n...")
+            )
+            yield f"{pad}{name}: {shown}  # {field.description}"
+
+
+if __name__ == "__main__":
+    print(default_yaml(), end="")
