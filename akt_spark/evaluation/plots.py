@@ -115,9 +115,9 @@ def _centre(gate: GateBin) -> float:
 
 
 def curve_plot(points: Iterable[CurvePoint], results: Results, metric: str, label: str) -> Markup | None:
-    """One training measure against steps: a line a variant and seed."""
+    """One training measure against steps: a line a variant and seed; a variant without that term (0) has no line."""
     of_metric = [point for point in points if point.metric == metric]
-    variants = [name for name in results.variants if any(point.variant == name for point in of_metric)]
+    variants = [name for name in results.variants if any(point.variant == name and point.value for point in of_metric)]
     if not variants:
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,8 @@ def _facts(ctx: Context, results: Results, items: int, users: int) -> list[tuple
     return [
         ("data", f"{source.kind}: {source.path}"),
         ("training period", f"up to {train_end}"),
-        ("validation", f"{train_end + day} to {validation_end}"),
-        ("test", f"{validation_end + day} to {ctx.ds}"),
+        ("validation", _period(train_end + day, validation_end)),
+        ("test", _period(validation_end + day, ctx.ds)),
         ("items, users", f"{items:,}, {users:,}"),
         ("test impressions", f"{n:,.0f} of {active:,.0f} users"),
         ("clicked", f"{positives / n:.1%}" if n else "-"),
@@ -119,6 +119,10 @@ def _kept(results: Results) -> str:
     return (
         f"GAUC counts the {users:.0%} of test users who have both classes; they have {impressions:.0%} of impressions."
     )
+
+
+def _period(first: date, last: date) -> str:
+    return f"{first} to {last}" if first < last else str(first)
 
 
 def _render(sections: dict[str, Any]) -> str:

@@ -67,7 +67,7 @@ def controls(results: Results) -> list[Line]:
     lines = []
     for rival in others:
         found = [results.against(first, *place, rival) for _, *place in HEADLINE]
-        lines.append(Line(f"{first} minus {rival}", "", [_difference(difference) for difference in found]))
+        lines.append(Line(f"minus {rival}", "", [_difference(difference) for difference in found]))
     return lines
 
 
