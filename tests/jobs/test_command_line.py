@@ -28,3 +28,12 @@ def test_a_wrong_key_ends_with_exit_code_2_before_spark_starts(capsys, job):
 def test_a_missing_configuration_file_is_named(capsys):
     code, message = attempt(capsys, "--ds", "2018-09-24", "--conf-file", "conf/nowhere.yaml")
     assert (code, "conf/nowhere.yaml does not exist" in message) == (2, True)
+
+
+def test_a_missing_input_ends_with_exit_code_3_and_names_the_job_that_makes_it(capsys, monkeypatch, spark, tmp_path):
+    monkeypatch.setattr(type(spark), "stop", lambda session: None)  # the job finds the session of the tests
+    settings = (f"lake.root={tmp_path / 'empty'}", "spark.shuffle_partitions=2")
+    overrides = [word for setting in settings for word in ("--set", setting)]
+    code, message = attempt(capsys, "--ds", "2024-01-31", *overrides, job="build_semantic_ids")
+    assert code == 3
+    assert "does not exist: run jobs/" in message and "Traceback" not in message

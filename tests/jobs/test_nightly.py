@@ -85,7 +85,8 @@ def test_one_stage_runs_by_itself_and_publishes_the_same_ids(night, tmp_path):
     )
 
 
-def test_a_stage_without_its_input_names_the_table_and_the_job(night, tmp_path):
+@pytest.mark.night
+def test_a_job_is_also_a_python_program(night, tmp_path):
     arguments = ("--conf-file", str(night.config), "--ds", DS, "--set", f"lake.root={tmp_path / 'empty'}")
     failed = run("python", "jobs/build_semantic_ids.py", *arguments)
     assert failed.returncode == 3
