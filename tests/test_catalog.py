@@ -1,15 +1,11 @@
 """What analysts see by name: every table of a lake, the views over them, and the README's queries on them."""
 
-import re
-from pathlib import Path
-
 import pytest
+import readme
 
 from akt_spark.catalog import catalog_statements
 from akt_spark.errors import AktError
 from akt_spark.lake import SCHEMAS, declared_tables
-
-README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
 def test_every_view_and_every_query_of_the_readme_can_be_run(spark, lake, named):
@@ -21,7 +17,7 @@ def test_every_view_and_every_query_of_the_readme_can_be_run(spark, lake, named)
     assert views
     for view in views:
         assert spark.table(view).count() == 0, view
-    queries = re.findall(r"^```sql\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    queries = readme.blocks("sql")
     assert queries
     for query in queries:
         assert spark.sql(query).collect() == []

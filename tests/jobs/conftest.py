@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import readme
 import yaml
-from jobs_night import DS, REPOSITORY, Night, readme_command, run
+from jobs_night import DS, REPOSITORY, Night, run
 
 
 @pytest.fixture(scope="session")
@@ -12,7 +13,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     """The README's two commands, with fewer users and items, other folders and a shorter training."""
     folder = tmp_path_factory.mktemp("night")
     shop = {"--out": str(folder / "shop"), "--users": "250", "--items": "250", "--groups": "12"}
-    made = run(*readme_command("python -m akt_spark.sources.shop", shop))
+    made = run(*readme.command("python -m akt_spark.sources.shop", shop))
     assert made.returncode == 0, made.stdout + made.stderr
 
     values = yaml.safe_load((REPOSITORY / "conf/shop.yaml").read_text())
@@ -20,14 +21,14 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     values["lake"] = {"root": str(folder / "lake")}
     values["report"] = {"path": str(folder / "report")}
     values["semantic"]["item"]["steps"] = values["semantic"]["user"]["steps"] = 200
-    # 250 users make clusters by chance: their gate is for companies; that of items stays
+    # with 250 users a few active ones decide the clusters; the gate of items stays as it is
     values["semantic"]["user_gate"] = {"min_head_coverage": 0.1, "max_largest_bucket": 0.8}
     values["alignment"] = {"epochs": 4}
     values["interest"] = {"epochs": 3, "min_variance_ratio": 0.05}
     values["training"] = {"epochs": 2, "batch_size": 128}
     values["spark"] = {"settings": {"spark.sql.codegen.wholeStage": "false"}}
     (folder / "night.yaml").write_text(yaml.safe_dump(values))
-    command = readme_command("spark-submit jobs/nightly.py --conf-file conf/shop.yaml", {"--ds": DS})
+    command = readme.command("spark-submit jobs/nightly.py --conf-file conf/shop.yaml", {"--ds": DS})
     finished = run(*[str(folder / "night.yaml") if word == "conf/shop.yaml" else word for word in command])
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return Night(folder, finished.stdout)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -56,18 +54,3 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 def submit(*arguments: str) -> subprocess.CompletedProcess[str]:
     """``spark-submit`` with arguments."""
     return run("spark-submit", *arguments)
-
-
-def readme_blocks(language: str) -> list[str]:
-    """The code blocks of one language in the README."""
-    text = (REPOSITORY / "README.md").read_text()
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-
-
-def readme_command(start: str, options: dict[str, str]) -> list[str]:
-    """The words of the README's command that starts so, with other values for some of its options."""
-    commands = [line for block in readme_blocks("sh") for line in block.splitlines()]
-    words = shlex.split(next(command for command in commands if command.startswith(start)))
-    for option, value in options.items():
-        words[words.index(option) + 1] = value
-    return words

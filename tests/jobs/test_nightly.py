@@ -11,7 +11,8 @@ from pathlib import Path
 import deltalake
 import pandas as pd
 import pytest
-from jobs_night import DS, REPOSITORY, environment, readme_blocks, run, submit
+import readme
+from jobs_night import DS, REPOSITORY, environment, run, submit
 from sklearn.metrics import adjusted_mutual_info_score
 
 
@@ -154,5 +155,5 @@ def test_analysts_see_tables_and_views_by_name_and_the_readmes_queries_answer(ni
     clusters = spark.sql("SELECT sum(members) FROM semantic.clusters WHERE level = 1").head()[0]
     ids = spark.sql("SELECT count(*) FROM semantic.current_item_ids").head()[0]
     assert clusters == ids == len(rows(night, "semantic.item_ids"))
-    for query in readme_blocks("sql"):
+    for query in readme.blocks("sql"):
         assert spark.sql(query).count() > 0, query

@@ -6,12 +6,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from jobs_night import REPOSITORY, readme_blocks
+import readme
+from jobs_night import REPOSITORY
 
 from akt_spark.conf_file import load
 from akt_spark.pipeline import STAGES
 
-COMMANDS = [line for block in readme_blocks("sh") for line in block.splitlines()]
+COMMANDS = readme.commands()
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make")])
