@@ -59,6 +59,26 @@ class FolderSource(Section):
     path: str = Field(description="folder of events.parquet, items.parquet and users.parquet")
 
 
+class IngestConfig(Section):
+    """What a night accepts from its raw data, and the gate that stops it before anything is loaded."""
+
+    late_days: NonNegativeInt = Field(
+        7, description="daily files ({ds} in the path): older events than this many days before --ds are quarantined"
+    )
+    early_days: NonNegativeInt = Field(
+        1, description="daily files: events up to this many days after --ds are loaded, for their own day"
+    )
+    max_rejected_share: Share = Field(0.1, description="gate: rejected rows of events, of items and of users")
+    volume_days: PositiveInt = Field(7, description="gate: days before --ds whose mean a day is compared with")
+    min_volume: NonNegative = Field(0.2, description="gate: events of --ds against that mean, at least")
+    max_volume: PositiveFloat = Field(5.0, description="gate: events of --ds against that mean, at most")
+    max_new_item_share: Share = Field(0.8, description="gate: events of --ds on items that the lake does not know")
+    max_new_user_share: Share = Field(1.0, description="gate: events of --ds of users that the lake does not know")
+    max_null_share: dict[Annotated[str, Field(pattern=r"^(events|items|users)\.\w+$")], Share] = Field(
+        {}, description="gate: null values of accepted rows, as table.column: share, for example items.image: 0.5"
+    )
+
+
 class SplitConfig(Section):
     """The global time split, counted back from --ds: training, then validation, then test."""
 
@@ -361,6 +381,7 @@ class Config(Section):
     lake: LakeConfig = LakeConfig()
     spark: SparkConfig = SparkConfig()
     source: MovieLensSource | FolderSource = Field(MovieLensSource(), discriminator="kind")
+    ingest: IngestConfig = IngestConfig()
     split: SplitConfig = SplitConfig()
     features: FeaturesConfig = FeaturesConfig()
     segments: SegmentsConfig = SegmentsConfig()

@@ -17,7 +17,7 @@ from akt_spark.conf_file import load
 from akt_spark.errors import AktError, DataError
 from akt_spark.lake import Lake
 from akt_spark.ledger import Ledger, Record
-from akt_spark.pipeline import STAGES, Stage, run_stage, stage
+from akt_spark.pipeline import STAGES, Stage, after, run_stage, stage
 from akt_spark.session import spark_session
 from akt_spark.stage import Context
 
@@ -83,6 +83,7 @@ def _run(job: str, stages: Sequence[Stage], args: argparse.Namespace) -> None:
             print(f"[{number}/{len(stages)}] {step.name} ...", flush=True)
             record = run_stage(ctx, ledger, step)
             _summarise(record)
+            ctx = after(ctx, record)
             if record.status == "skipped":
                 skipped.append(record)
         ledger.append(*skipped)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from pathlib import Path
 from string import Template
+from typing import TypeVar
 
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from py4j.java_gateway import JavaObject
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from akt_spark.errors import AktError, MissingInput
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
-CONFLICT_RETRIES = 5
+CONFLICT_ATTEMPTS = 5
+DELTA = "spark.databricks.delta"
+LAST_COMMIT = f"{DELTA}.lastCommitVersionInSession"
+NOTED_WITHIN = 50  # newest commits among which a note is looked for; maintenance adds commits without one
+CONFLICT = re.compile(r"\b(Concurrent\w+|ProtocolChanged)Exception|DELTA_CONCURRENT_\w+")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,13 +55,35 @@ def declared_tables() -> list[str]:
     return sorted(path.stem for path in SCHEMAS.glob("*.sql"))
 
 
+@dataclass(frozen=True)
+class BuiltOn:
+    """A commit whose rows were computed from a version of the table, with a note of what they hold.
+
+    Attributes:
+        version: where another such commit came after it, this one is a conflict, and is computed again by `retried`.
+        note: JSON-like values, kept in the commit itself: `Lake.note` gives them back.
+    """
+
+    version: int
+    note: Mapping[str, object]
+
+
 class Lake:
     """The tables of one lake root, seen through one SparkSession."""
 
-    def __init__(self, spark: SparkSession, root: str) -> None:
+    def __init__(self, spark: SparkSession, root: str, pins: Mapping[str, int] | None = None) -> None:
         self.spark = spark
         self.root = root if "://" in root else str(Path(root).absolute())
+        self.pins = dict(pins or {})
+        self.committed: dict[str, int] = {}
         self._registered: set[str] = set()
+        self._retrying = False
+
+    def pinned(self, pins: Mapping[str, int]) -> Lake:
+        """The same lake, in which some tables stand still at a version, whatever other writers commit."""
+        lake = Lake(self.spark, self.root, {table: version for table, version in pins.items() if version >= 0})
+        lake._registered = self._registered
+        return lake
 
     def path(self, table: str) -> str:
         """Folder of a table."""
@@ -77,7 +110,7 @@ class Lake:
             self._registered.add(table)
 
     def read(self, table: str, version: int | None = None) -> DataFrame:
-        """Rows of a table, at a pinned version if one is given.
+        """Rows of a table: at the given version, else at that of the lake's pins, else the newest.
 
         Raises:
             MissingInput: when the table does not exist; it names the job that makes it.
@@ -85,6 +118,7 @@ class Lake:
         if not self.exists(table):
             raise MissingInput(table, Table.load(table).writer)
         reader = self.spark.read.format("delta")
+        version = self.pins.get(table) if version is None else version
         return (reader if version is None else reader.option("versionAsOf", version)).load(self.path(table))
 
     def read_rows(self, table: str, version: int | None = None) -> DataFrame:
@@ -95,51 +129,117 @@ class Lake:
         return rows
 
     def version(self, table: str) -> int:
-        """Newest version of a table; -1 when it does not exist."""
-        if not self.exists(table):
-            return -1
-        # DeltaTable.history starts Spark jobs (half a second); a night asks for many versions
-        jvm = self.spark._jvm
-        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
-        return log.update(False, jvm.scala.Option.empty(), jvm.scala.Option.empty()).version()
+        """Version of a table that `read` gives; -1 when it does not exist."""
+        if table in self.pins:
+            return self.pins[table]
+        return self._snapshot(table).version() if self.exists(table) else -1
 
-    def overwrite(self, table: str, rows: DataFrame, where: str | None = None) -> None:
+    def table_id(self, table: str) -> str:
+        """What tells a table from another one that was created later in its place."""
+        return self._snapshot(table).metadata().id()
+
+    def note(self, table: str) -> dict[str, object] | None:
+        """The note of the newest commit that has one; None without one among the last commits."""
+        commits = self._delta(table).history(NOTED_WITHIN).where(F.col("userMetadata").isNotNull())
+        newest = commits.orderBy(F.desc("version")).select("userMetadata").head()
+        return json.loads(newest[0]) if newest else None
+
+    def inserted(self, table: str, first: int, last: int) -> DataFrame:
+        """Rows that the versions ``first`` to ``last`` added; the table must keep a change feed.
+
+        Raises:
+            AktError: when these versions also removed or changed rows.
+        """
+        reader = self.spark.read.format("delta").option("readChangeFeed", "true")
+        feed = reader.option("startingVersion", first).option("endingVersion", last).load(self.path(table))
+        if not feed.where(F.col("_change_type") != "insert").isEmpty():
+            raise AktError(f"rows of {table} were changed or removed between versions {first} and {last}")
+        return feed.drop("_change_type", "_commit_version", "_commit_timestamp")
+
+    def retried(self, table: str, work: Callable[[], T]) -> T:
+        """Does a whole read-compute-write again when another writer committed in between, a bounded number of times.
+
+        Writes inside ``work`` are not tried again on their own: their rows were computed from what is now out of date.
+
+        Raises:
+            AktError: when other writers kept committing; it names the conflict.
+        """
+        if self._retrying:
+            return work()
+        for attempt in range(1, CONFLICT_ATTEMPTS + 1):
+            self._retrying = True
+            try:
+                return work()
+            except Exception as error:
+                conflict = CONFLICT.search(str(error))
+                if conflict is None:
+                    raise
+                if attempt == CONFLICT_ATTEMPTS:
+                    raise AktError(
+                        f"{table}: another writer kept committing ({conflict.group(0)}, {attempt} attempts);"
+                        " nothing was written; run the job again"
+                    ) from error
+            finally:
+                self._retrying = False
+            time.sleep(0.5 * attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def overwrite(self, table: str, rows: DataFrame, where: str | None = None, on: BuiltOn | None = None) -> None:
         """Replaces a table, or its rows that satisfy ``where``, in one commit."""
         writer = self._conform(table, rows).write.format("delta").mode("overwrite")
         writer = writer.option("replaceWhere", where) if where else writer
-        self._commit(table, lambda: writer.save(self.path(table)))
+        self._commit(table, lambda: writer.save(self.path(table)), on)
 
-    def append(self, table: str, rows: DataFrame) -> None:
-        """Adds rows. Use `insert_new` where a rerun could add them twice."""
-        conformed = self._conform(table, rows)
-        self._commit(table, lambda: conformed.write.format("delta").mode("append").save(self.path(table)))
+    def append(self, table: str, rows: DataFrame, on: BuiltOn | None = None) -> None:
+        """Adds rows. Use `insert_new` or ``on`` where a rerun could add them twice."""
+        writer = self._conform(table, rows).write.format("delta").mode("append")
+        self._commit(table, lambda: writer.save(self.path(table)), on)
 
-    def insert_new(self, table: str, rows: DataFrame) -> int:
+    def insert_new(self, table: str, rows: DataFrame, first_day: date | None = None) -> int:
         """Adds the rows whose key the table does not hold; no commit when there are none. Returns how many.
 
         The key must be unique in ``rows``. Two writers that insert the same key: one commits, the other is tried again
         and then finds nothing to add.
+
+        Args:
+            table: the table.
+            rows: rows to add.
+            first_day: looks for known keys only in rows with ``ds`` from this day on, so as not to read all of a log.
         """
-        conformed, declared = self._conform(table, rows), Table.load(table)
-        condition = " AND ".join(f"old.{key} <=> new.{key}" for key in declared.key)
-
-        def missing() -> DataFrame:
-            return conformed.join(self.read(table).select(*declared.key), on=list(declared.key), how="left_anti")
-
-        count = missing().count()
-        if count:
-            merge = (
-                DeltaTable.forPath(self.spark, self.path(table)).alias("old").merge(conformed.alias("new"), condition)
-            )
-            self._commit(table, merge.whenNotMatchedInsertAll().execute)
+        conformed, key = self._conform(table, rows), list(Table.load(table).key)
+        present = self.spark.read.format("delta").load(self.path(table))
+        present = (present.where(F.col("ds") >= F.lit(first_day)) if first_day else present).select(*key)
+        missing = conformed.join(present, on=key, how="left_anti").select(*conformed.columns).persist()
+        try:
+            count = missing.count()
+            if count:
+                recent = f" AND old.ds >= DATE '{first_day}'" if first_day else ""
+                merge = self._delta(table).merge(missing.alias("new"), _equal(key) + recent)
+                self._commit(table, merge.whenNotMatchedInsertAll().execute)
+        finally:
+            missing.unpersist()
         return count
 
-    def merge(self, table: str, rows: DataFrame) -> None:
-        """Updates rows with a known key and inserts the others. The key must be unique in ``rows``."""
+    def merge(
+        self, table: str, rows: DataFrame, on: BuiltOn | None = None, update: Mapping[str, Column] | None = None
+    ) -> None:
+        """Updates rows with a known key and inserts the others. The key must be unique in ``rows``.
+
+        Args:
+            table: the table.
+            rows: rows in its columns.
+            on: what they were computed from.
+            update: columns that an update sets, from those of ``old`` and ``new``; by default all, to the new ones.
+        """
         conformed = self._conform(table, rows)
-        condition = " AND ".join(f"old.{key} <=> new.{key}" for key in Table.load(table).key)
-        merge = DeltaTable.forPath(self.spark, self.path(table)).alias("old").merge(conformed.alias("new"), condition)
-        self._commit(table, merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute)
+        merge = self._delta(table).merge(conformed.alias("new"), _equal(Table.load(table).key))
+        merge = merge.whenMatchedUpdate(set=dict(update)) if update else merge.whenMatchedUpdateAll()
+        self._commit(table, merge.whenNotMatchedInsertAll().execute, on)
+
+    def schema(self, table: str) -> StructType:
+        """Declared columns of a table."""
+        self.register(table)
+        return DeltaTable.forPath(self.spark, self.path(table)).toDF().schema
 
     def _conform(self, table: str, rows: DataFrame) -> DataFrame:
         """Selects exactly the declared columns in their order; refuses missing or extra ones."""
@@ -151,26 +251,44 @@ class Lake:
             raise AktError(f"rows for {table} do not fit schemas/{table}.sql: missing {missing}, extra {extra}")
         return rows.select([F.col(field.name).cast(field.dataType) for field in declared])
 
-    def schema(self, table: str) -> StructType:
-        """Declared columns of a table."""
-        self.register(table)
-        return DeltaTable.forPath(self.spark, self.path(table)).toDF().schema
+    def _commit(self, table: str, write: Callable[[], None], on: BuiltOn | None = None) -> None:
+        """Runs a write that makes one commit, and keeps the version that it made."""
+        with self._settings(on):
+            self.retried(table, write)
+            committed = self.spark.conf.get(LAST_COMMIT, None)
+        if committed is not None:
+            self.committed[table] = int(committed)
+        elif on is not None:  # Delta leaves out a transaction that it takes for a repetition
+            raise AktError(f"{table}: DELTA_CONCURRENT_TRANSACTION after version {on.version}")
 
-    def _commit(self, table: str, write: Callable[[], None]) -> None:
-        """Runs a write, again when another writer committed in between, a bounded number of times."""
-        for attempt in range(1, CONFLICT_RETRIES + 1):
-            try:
-                return write()
-            except Exception as error:
-                conflict = re.search(r"\b(Concurrent\w+|ProtocolChanged)Exception|DELTA_CONCURRENT_\w+", str(error))
-                if conflict is None:
-                    raise
-                if attempt == CONFLICT_RETRIES:
-                    raise AktError(
-                        f"{table}: another writer kept committing ({conflict.group(0)}); run the job again"
-                    ) from error
-                time.sleep(0.5 * attempt)
-        return None
+    @contextmanager
+    def _settings(self, on: BuiltOn | None) -> Iterator[None]:
+        """Session settings of a commit: the only way in which MERGE takes a transaction and a note."""
+        settings = {LAST_COMMIT: None}
+        if on is not None:
+            # the number of a transaction must grow: one more than the version that the rows were computed from
+            settings |= {f"{DELTA}.write.txnAppId": "akt_spark", f"{DELTA}.write.txnVersion": str(on.version + 1)}
+            settings |= {f"{DELTA}.commitInfo.userMetadata": json.dumps(on.note)}
+        for key, value in settings.items():
+            self.spark.conf.unset(key) if value is None else self.spark.conf.set(key, value)
+        try:
+            yield
+        finally:
+            for key in settings:
+                self.spark.conf.unset(key)
+
+    def _delta(self, table: str) -> DeltaTable:
+        return DeltaTable.forPath(self.spark, self.path(table)).alias("old")
+
+    def _snapshot(self, table: str) -> JavaObject:
+        # DeltaTable.history starts Spark jobs (half a second); a night asks for many versions
+        jvm = self.spark._jvm
+        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
+        return log.update(False, jvm.scala.Option.empty(), jvm.scala.Option.empty())
+
+
+def _equal(key: Iterable[str]) -> str:
+    return " AND ".join(f"old.{name} <=> new.{name}" for name in key)
 
 
 def unsafe_for_parquet_readers(spark: SparkSession, path: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, reduce
 from importlib import import_module
@@ -18,7 +18,9 @@ from akt_spark.revision import source_revision
 from akt_spark.sources.fingerprint import source_fingerprint
 from akt_spark.stage import Context, Outcome
 
-FEATURES = ("features.item_activity", "features.user_activity", "features.item_index", "features.user_index")
+BRONZE = ("bronze.events", "bronze.items", "bronze.users")
+ACTIVITY = ("features.item_activity", "features.user_activity")
+INDICES = ("features.item_index", "features.user_index")
 EMBEDDINGS = ("content.item_embeddings", "content.user_embeddings")
 SEMANTIC_IDS = ("semantic.codebooks", "semantic.item_ids", "semantic.user_ids")
 LOOKUPS = ("training.samples", "training.items", "training.users")
@@ -54,17 +56,10 @@ STAGES = (
         "ingest",
         "akt_spark.sources.ingest:run",
         (),
-        (
-            "bronze.events",
-            "bronze.items",
-            "bronze.users",
-            "bronze.quarantine",
-            "features.item_index",
-            "features.user_index",
-        ),
-        ("source", "split"),
+        (*BRONZE, "bronze.quarantine", *INDICES),
+        ("source", "ingest", "split"),
     ),
-    Stage("build_activity", "akt_spark.features.activity:run", ("bronze.events",), FEATURES[:2], ()),
+    Stage("build_activity", "akt_spark.features.activity:run", ("bronze.events",), ACTIVITY, ()),
     Stage(
         "build_sequences",
         "akt_spark.features.sequences:run",
@@ -75,28 +70,28 @@ STAGES = (
     Stage(
         "align_encoder",
         "akt_spark.content.align:run",
-        ("bronze.events", "bronze.items", "bronze.users"),
+        BRONZE,
         ("content.item_pairs", "content.encoders"),
         ("split", "encoder", "alignment", "interest"),
     ),
     Stage(
         "embed",
         "akt_spark.content.embed:run",
-        ("bronze.events", "bronze.items", "bronze.users", "content.encoders"),
+        (*BRONZE, "content.encoders"),
         EMBEDDINGS,
         ("split", "encoder", "interest"),
     ),
     Stage(
         "build_semantic_ids",
         "akt_spark.semantic.publish:run",
-        (*FEATURES, *EMBEDDINGS, "content.encoders", "bronze.items"),
+        (*ACTIVITY, *INDICES, *EMBEDDINGS, "content.encoders", "bronze.items"),
         (*SEMANTIC_IDS, "semantic.health"),
         ("split", "segments", "semantic"),
     ),
     Stage(
         "build_samples",
         "akt_spark.features.samples:run",
-        ("bronze.events", "bronze.items", "bronze.users", *FEATURES, "content.encoders", *EMBEDDINGS, *SEMANTIC_IDS),
+        (*BRONZE, *ACTIVITY, *INDICES, "content.encoders", *EMBEDDINGS, *SEMANTIC_IDS),
         LOOKUPS,
         ("split", "features", "segments", "samples", "training.ranks"),
     ),
@@ -153,11 +148,14 @@ def code_revision() -> str:
 def run_stage(ctx: Context, ledger: Ledger, stage: Stage) -> Record:
     """Runs a stage and records it, or finds that a run with equal inputs, configuration and code is done.
 
+    The stage reads its inputs at the versions that they have now, whatever other runs commit meanwhile.
+
     Raises:
         AktError: what the stage raised, after it was recorded.
     """
     started, clock = datetime.now(UTC), time.monotonic()
     inputs = {table: ctx.lake.version(table) for table in stage.reads}
+    lake = ctx.lake.pinned(inputs)
     identity = _identity(ctx, stage, inputs)
     done = ledger.done(stage.name, identity)
     if done is not None and _outputs_stand(ctx, done.outputs) and _files_stand(ctx, stage):
@@ -173,7 +171,7 @@ def run_stage(ctx: Context, ledger: Ledger, stage: Stage) -> Record:
             code_revision=code_revision(),
             config=ctx.config.model_dump_json(),
             inputs=inputs,
-            outputs={table: ctx.lake.version(table) for table in stage.writes},
+            outputs={table: lake.committed.get(table, lake.version(table)) for table in stage.writes},
             rows_in=outcome.rows_in,
             rows_out=outcome.rows_out,
             quarantined=outcome.quarantined,
@@ -184,13 +182,23 @@ def run_stage(ctx: Context, ledger: Ledger, stage: Stage) -> Record:
         )
 
     try:
-        outcome = stage.run(ctx)
+        outcome = stage.run(replace(ctx, lake=lake))
     except Exception as error:
         ledger.append(record("failed", Outcome(), str(error)[:10_000]))
         raise
     finished = record("done", outcome)
     ledger.append(finished)
     return finished
+
+
+def after(ctx: Context, record: Record) -> Context:
+    """What the next stage of the same run sees: the tables as this one read and left them.
+
+    So all stages of a night see one state, also when another night commits in between. The dense indices only grow, and
+    a table may speak of the newest id: they are never held back.
+    """
+    pins = ctx.lake.pins | record.inputs | record.outputs
+    return replace(ctx, lake=ctx.lake.pinned({table: pins[table] for table in pins if table not in INDICES}))
 
 
 def _identity(ctx: Context, stage: Stage, inputs: Mapping[str, int]) -> str:

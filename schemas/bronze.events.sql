@@ -13,5 +13,6 @@ CREATE TABLE IF NOT EXISTS bronze.events (
 COMMENT 'Every accepted event, once'
 LOCATION '${location}'
 TBLPROPERTIES (
+  'delta.enableChangeDataFeed' = 'true',
   'delta.constraints.known_type' = "event_type IN ('impression', 'click', 'cart', 'purchase')"
 )

@@ -2,11 +2,13 @@
 -- written by: build_sequences
 CREATE TABLE IF NOT EXISTS features.user_sequences (
   user_id STRING NOT NULL COMMENT 'the user',
-  as_of DATE NOT NULL COMMENT 'the last day whose events are included',
+  as_of DATE NOT NULL COMMENT 'UTC day of the newest of these events',
   length INT NOT NULL COMMENT 'number of events kept, at most features.sequence_length',
   items ARRAY<STRING> NOT NULL COMMENT 'item ids, newest first',
   event_types ARRAY<STRING> NOT NULL COMMENT 'event types, newest first',
-  event_times ARRAY<TIMESTAMP> NOT NULL COMMENT 'event times, newest first'
+  event_times ARRAY<TIMESTAMP> NOT NULL COMMENT 'event times, newest first',
+  event_orders ARRAY<BIGINT> NOT NULL COMMENT 'order among equal event times, null where the source knows none (such an event counts as the newest)',
+  event_ids ARRAY<STRING> NOT NULL COMMENT 'keys in bronze.events, newest first'
 ) USING DELTA
 COMMENT 'The newest events of every user'
 LOCATION '${location}'

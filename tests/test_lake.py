@@ -8,7 +8,7 @@ import polars
 import pytest
 
 from akt_spark.errors import AktError, MissingInput
-from akt_spark.lake import Lake, Table, declared_tables, unsafe_for_parquet_readers
+from akt_spark.lake import BuiltOn, Lake, Table, declared_tables, unsafe_for_parquet_readers
 
 
 def ids(spark, *pairs):
@@ -90,13 +90,43 @@ def test_a_conflicting_writer_is_tried_again_and_then_named(lake, monkeypatch):
         if len(attempts) < until:
             raise RuntimeError("[DELTA_CONCURRENT_APPEND] ConcurrentAppendException: files were added")
 
-    lake._commit("features.item_index", lambda: conflict(3))
+    lake.retried("features.item_index", lambda: conflict(3))
     assert len(attempts) == 3
     attempts.clear()
     with pytest.raises(
         AktError, match=r"features.item_index: another writer kept committing \(DELTA_CONCURRENT_APPEND"
     ):
-        lake._commit("features.item_index", lambda: conflict(99))
+        lake.retried("features.item_index", lambda: conflict(99))
+
+
+def test_rows_computed_from_a_version_that_is_no_longer_the_newest_are_computed_again(spark, lake):
+    """Two writers, each of which adds what it has read last plus one: without the check both would write 1."""
+    table, other = "features.item_index", Lake(spark, lake.root)
+    lake.register(table)
+    beside = [True]
+
+    def add_one(own):
+        version = own.version(table)
+        count = own.read(table, version).count()
+        if own is lake and beside:
+            beside.pop()
+            add_one(other)
+        own.append(table, ids(spark, (f"i{count}", count + 1)), on=BuiltOn(version, {"count": count + 1}))
+
+    lake.retried(table, lambda: add_one(lake))
+    assert sorted(tuple(row) for row in lake.read(table).collect()) == [("i0", 1), ("i1", 2)]
+    lake.append(table, ids(spark, ("x", 9)))
+    assert lake.note(table) == {"count": 2}
+    assert lake.committed[table] == lake.version(table) == 3
+
+
+def test_a_pinned_lake_stands_still(spark, lake):
+    table = "features.item_index"
+    lake.append(table, ids(spark, ("a", 1)))
+    still = lake.pinned({table: lake.version(table), "bronze.items": -1})
+    lake.append(table, ids(spark, ("b", 2)))
+    assert still.version(table) == 1 and still.read(table).count() == 1
+    assert still.version("bronze.items") == -1
 
 
 def test_other_engines_read_the_same_rows_by_path(spark, lake):

@@ -12,7 +12,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from akt_spark.config import FeaturesConfig
-from akt_spark.features.events import events_until
+from akt_spark.features.follow import follow
+from akt_spark.lake import BuiltOn
 from akt_spark.stage import Context, Outcome
 
 ENTITIES = ("item", "user")
@@ -21,49 +22,114 @@ ACTIVITY_FEATURES = ("log1p_clicks", "log1p_impressions", "log1p_carts_purchases
 
 
 def run(ctx: Context) -> Outcome:
-    """Writes ``features.item_activity`` and ``features.user_activity`` from all days up to ``ctx.ds``."""
-    events = events_until(ctx.lake, ctx.ds)
-    daily = daily_counts(events).persist()
-    try:
-        for entity in ENTITIES:
-            ctx.lake.overwrite(f"features.{entity}_activity", activity_log(daily, entity))
-        summary = {row["entity"]: row for row in _summary(daily).collect()}
-    finally:
-        daily.unpersist()
-    return Outcome(
-        rows_in=summary["item"]["events"],
-        rows_out=sum(row["rows"] for row in summary.values()),
-        notes=[
-            f"{entity}s: {row['ids']:,} active on {row['first']} to {row['last']}, {row['rows']:,} rows (id, day)"
-            for entity, row in sorted(summary.items())
-        ],
-    )
+    """Brings ``features.item_activity`` and ``features.user_activity`` up to ``ctx.ds``.
+
+    A night appends the day's active ids; late events change the rows of their ids from their day on, by a merge.
+    Shuffles of a night: the new events by id and day, then states and counts of their ids by id. The log itself is read
+    once an entity, filtered by the active ids, and not shuffled while they are few enough to broadcast.
+
+    Raises:
+        MissingInput: when ``bronze.events`` does not exist or is empty.
+        DataError: when all its events are later than ``ctx.ds``.
+    """
+    outcome = Outcome()
+    for entity in ENTITIES:
+        _follow(ctx, entity, outcome)
+    return outcome
 
 
-def daily_counts(events: DataFrame) -> DataFrame:
-    """Counts of every item and every user a day, from one scan.
+def _follow(ctx: Context, entity: str, outcome: Outcome) -> None:
+    lake, table = ctx.lake, f"features.{entity}_activity"
+    rows_of, events_of = 0, 0
 
-    One shuffle, after partial aggregation.
+    def rebuild(events: DataFrame, on: BuiltOn) -> None:
+        nonlocal rows_of, events_of
+        lake.overwrite(table, activity_log(daily_counts(events, entity), entity), on=on)
+        rows_of, events_of = lake.read(table).count(), events.count()
+
+    def extend(events: DataFrame, on: BuiltOn) -> None:
+        nonlocal rows_of, events_of
+        daily = daily_counts(events, entity).persist()
+        try:
+            rows_of, events_of, first = daily.agg(
+                F.count("*"), F.sum(sum((F.col(name) for name in COUNTS), F.lit(0))), F.min("ds")
+            ).head()
+            log = lake.read(table)
+            if not rows_of:
+                return
+            rows = extended_log(log, daily, entity, first)
+            if first > log.agg(F.max("ds")).head()[0]:
+                lake.append(table, rows, on=on)
+            else:
+                lake.merge(table, rows, on=on)
+        finally:
+            daily.unpersist()
+
+    how = follow(ctx, table, list(COUNTS.items()), rebuild, extend)
+    outcome.rows_in = max(outcome.rows_in, events_of or 0)
+    outcome.rows_out += rows_of
+    outcome.notes.append(f"{how}; {rows_of:,} rows ({entity}, day) from {events_of or 0:,} events")
+
+
+def daily_counts(events: DataFrame, entity: str) -> DataFrame:
+    """Counts of every item or every user a day. One shuffle, after partial aggregation.
 
     Returns:
-        entity, id, ds, impressions, clicks, carts, purchases.
+        id, ds, impressions, clicks, carts, purchases.
     """
-    ids = [F.struct(F.lit(entity).alias("entity"), F.col(f"{entity}_id").alias("id")) for entity in ENTITIES]
     counts = [F.count_if(F.col("event_type") == kind).alias(name) for name, kind in COUNTS.items()]
-    return events.select(F.inline(F.array(*ids)), "ds", "event_type").groupBy("entity", "id", "ds").agg(*counts)
+    return events.groupBy(F.col(f"{entity}_id").alias("id"), "ds").agg(*counts)
 
 
 def activity_log(daily: DataFrame, entity: str) -> DataFrame:
-    """Cumulative log of one entity: the columns of ``features.<entity>_activity``. One shuffle, by id."""
-    up_to_day = Window.partitionBy("id").orderBy("ds").rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    return daily.where(F.col("entity") == entity).select(
-        F.col("id").alias(f"{entity}_id"),
-        "ds",
-        *(F.sum(name).over(up_to_day).alias(name) for name in COUNTS),
-        F.count("*").over(up_to_day).alias("active_days"),
-        F.min("ds").over(up_to_day).alias("first_ds"),
-        F.col("ds").alias("last_ds"),
+    """Cumulative log of one entity: the columns of ``features.<entity>_activity``. One shuffle, by id.
+
+    Args:
+        daily: `daily_counts` of all events.
+        entity: ``item`` or ``user``.
+    """
+    days = daily.withColumns({"active_days": F.lit(1), "first_ds": F.col("ds")})
+    return days.select(F.col("id").alias(f"{entity}_id"), *_cumulative())
+
+
+def extended_log(log: DataFrame, daily: DataFrame, entity: str, first: date) -> DataFrame:
+    """The rows that new events add to a cumulative log, or change in it: those of their ids from their first day on.
+
+    An id's last row before that day stands for all that came before it; later rows, which only late events have, are
+    turned back into counts of a day, and all are summed again.
+
+    Args:
+        log: rows of ``features.<entity>_activity``.
+        daily: `daily_counts` of events that the log does not hold.
+        entity: ``item`` or ``user``.
+        first: the first day of ``daily``: no file of older days is read for the later rows.
+    """
+    since = daily.groupBy("id").agg(F.min("ds").alias("since"))
+    touched = log.withColumnRenamed(f"{entity}_id", "id").join(since, on="id", how="inner")
+    state = ("ds", *COUNTS, "active_days", "first_ds")
+    before = touched.where(F.col("ds") < F.col("since")).groupBy("id", "since")
+    opening = before.agg(F.max_by(F.struct(*state), "ds").alias("last")).select("id", "since", "last.*")
+    later = touched.where((F.col("ds") >= F.lit(first)) & (F.col("ds") >= F.col("since")))
+    by_day = Window.partitionBy("id").orderBy("ds")
+    is_opening = F.col("ds") < F.col("since")
+    known = opening.unionByName(later.select("id", "since", *state)).withColumns(
+        {name: F.col(name) - F.coalesce(F.lag(name).over(by_day), F.lit(0)) for name in COUNTS}
+        | {"active_days": F.when(is_opening, F.col("active_days")).otherwise(1)}
+        | {"first_ds": F.when(is_opening, F.col("first_ds")).otherwise(F.col("ds"))}
     )
+    fresh = daily.join(since, on="id", how="inner").withColumns({"active_days": F.lit(1), "first_ds": F.col("ds")})
+    days = known.unionByName(fresh).groupBy("id", "since", "ds")
+    sums = (F.sum(name).alias(name) for name in COUNTS)
+    days = days.agg(*sums, F.max("active_days").alias("active_days"), F.min("first_ds").alias("first_ds"))
+    rows = days.select(F.col("id").alias(f"{entity}_id"), *_cumulative(), "since")
+    return rows.where(F.col("ds") >= F.col("since")).drop("since")
+
+
+def _cumulative() -> list[Column]:
+    """Columns of a cumulative log but its id, from rows of (id, ds) with counts, ``active_days`` and ``first_ds``."""
+    up_to_day = Window.partitionBy("id").orderBy("ds").rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    sums = [F.sum(name).over(up_to_day).alias(name) for name in (*COUNTS, "active_days")]
+    return [F.col("ds"), *sums, F.min("first_ds").over(up_to_day).alias("first_ds"), F.col("ds").alias("last_ds")]
 
 
 def as_of(activity: DataFrame, day: date) -> DataFrame:
@@ -115,13 +181,3 @@ def activity_vector(activity: Column, day: Column, config: FeaturesConfig) -> Co
         smoothed_ctr,
         F.log1p(age),
     ).cast("array<float>")
-
-
-def _summary(daily: DataFrame) -> DataFrame:
-    return daily.groupBy("entity").agg(
-        F.count("*").alias("rows"),
-        F.count_distinct("id").alias("ids"),
-        F.sum(sum((F.col(name) for name in COUNTS), F.lit(0))).alias("events"),
-        F.min("ds").alias("first"),
-        F.max("ds").alias("last"),
-    )

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from akt_spark.errors import DataError
 from akt_spark.lake import Lake
 
+EVENTS = "bronze.events"
 FIRST, LAST = -(2**63), 2**63 - 1
 
 
@@ -18,16 +19,16 @@ def position(without_order: int) -> Column:
     return F.coalesce("event_order", F.lit(without_order))
 
 
-def events_until(lake: Lake, ds: date) -> DataFrame:
+def events_until(lake: Lake, ds: date, version: int | None = None) -> DataFrame:
     """Events of all days up to and including ``ds``; later days, loaded by other nights, stay unseen.
 
     Raises:
         MissingInput: when ``bronze.events`` does not exist or is empty.
         DataError: when all its events are later than ``ds``.
     """
-    log = lake.read_rows("bronze.events")
+    log = lake.read_rows(EVENTS, version)
     events = log.where(F.col("ds") <= F.lit(ds))
     if events.isEmpty():
         first, last = log.agg(F.min("ds"), F.max("ds")).head()
-        raise DataError(f"no event on or before --ds {ds}: bronze.events holds {first} to {last}; give a --ds in there")
+        raise DataError(f"no event on or before --ds {ds}: {EVENTS} holds {first} to {last}; give a --ds in there")
     return events

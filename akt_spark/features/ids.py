@@ -7,8 +7,7 @@ from itertools import accumulate
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from akt_spark.errors import AktError
-from akt_spark.lake import Lake
+from akt_spark.lake import BuiltOn, Lake, Table
 
 BUCKET_ROWS = 500_000  # ids that one task numbers
 SAMPLE_PER_BUCKET = 50
@@ -17,7 +16,8 @@ SAMPLE_PER_BUCKET = 50
 def extend_index(lake: Lake, entity: str, ids: DataFrame, bucket_rows: int = BUCKET_ROWS) -> int:
     """Numbers the ids that ``features.<entity>_index`` does not hold, after the highest number given so far.
 
-    New ids are numbered in their own order, so the same ids get the same numbers however they are distributed.
+    New ids are numbered in their own order, so the same ids get the same numbers however they are distributed. Of two
+    runs that number ids at once, one starts again from what the other has written.
 
     Args:
         lake: the tables.
@@ -29,19 +29,23 @@ def extend_index(lake: Lake, entity: str, ids: DataFrame, bucket_rows: int = BUC
         How many ids were added; without a new id the table gets no new version.
 
     Raises:
-        AktError: when another writer numbered ids at the same time, so that numbers are not unique.
+        AktError: when other writers kept numbering ids.
     """
-    table, key = f"features.{entity}_index", f"{entity}_id"
+    table = f"features.{entity}_index"
     lake.register(table)
-    known = lake.read(table)
+    return lake.retried(table, lambda: _extend(lake, table, ids, bucket_rows))
+
+
+def _extend(lake: Lake, table: str, ids: DataFrame, bucket_rows: int) -> int:
+    version, (key,) = lake.version(table), Table.load(table).key
+    known = lake.read(table, version)
     new = ids.select(key).distinct().join(known, on=key, how="left_anti").persist()
     try:
         count = new.count()
         if count:
             highest = known.agg(F.max("idx")).head()[0] or 0
             numbered = _numbered(new, key, buckets=-(-count // bucket_rows))
-            lake.append(table, numbered.withColumn("idx", F.col("idx") + highest))
-            _check_dense(lake, table)
+            lake.append(table, numbered.withColumn("idx", F.col("idx") + highest), on=BuiltOn(version, {}))
     finally:
         new.unpersist()
     return count
@@ -72,12 +76,3 @@ def _boundaries(ids: DataFrame, key: str, buckets: int) -> list[str]:
     sample = ids.orderBy(F.xxhash64(key)).limit(buckets * SAMPLE_PER_BUCKET).orderBy(key)
     ordered = [row[key] for row in sample.collect()]
     return ordered[:: -(-len(ordered) // buckets)][1:]
-
-
-def _check_dense(lake: Lake, table: str) -> None:
-    rows, highest = lake.read(table).agg(F.count("*"), F.max("idx")).head()
-    if rows != highest:
-        raise AktError(
-            f"{table} holds {rows} ids, the highest number is {highest}: two runs numbered ids at once; go back"
-            f" (RESTORE TABLE {table} TO VERSION AS OF ...) and run one after the other"
-        )

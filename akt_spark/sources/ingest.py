@@ -6,9 +6,10 @@ are written in an order that keeps a killed run harmless: an event is never in t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date, timedelta
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -21,8 +22,9 @@ from akt_spark.sources import folder, movielens
 from akt_spark.sources.accounts import Tally, quarantine, tally
 from akt_spark.sources.files import existing, readable
 from akt_spark.sources.fingerprint import raw_files
+from akt_spark.sources.gate import check_gate
 from akt_spark.sources.raw import ROW_JSON, RawData
-from akt_spark.sources.validate import VERDICT, judge_events, judge_items, judge_users
+from akt_spark.sources.validate import VERDICT, DailyFiles, judge_events, judge_items, judge_users
 from akt_spark.stage import Context, Outcome
 
 
@@ -31,41 +33,49 @@ def run(ctx: Context) -> Outcome:
 
     Raises:
         SourceError: raw files are missing, damaged or empty, lack a column, or hold no acceptable row.
+        DataError: the data gate is closed; rejected rows are in the quarantine, and nothing else was written.
     """
+    config = ctx.config.ingest
     with _raw_data(ctx) as raw:
-        events = judge_events(raw.events, ctx.ds)
+        days = DailyFiles(config.late_days, config.early_days) if raw.daily else None
+        events = judge_events(raw.events, ctx.ds, days)
         items = judge_items(_with_content_hash(raw.items)).persist()
         users = judge_users(raw.users)
         accepted = _without_duplicates(events).persist()
         try:
-            return _load(ctx, {"events": events, "items": items, "users": users}, accepted)
+            first_day = ctx.ds - timedelta(days=config.late_days) if raw.daily else None
+            return _load(ctx, {"events": events, "items": items, "users": users}, accepted, first_day)
         finally:
             items.unpersist()
             accepted.unpersist()
 
 
-def _load(ctx: Context, judged: dict[str, DataFrame], events: DataFrame) -> Outcome:
+def _load(ctx: Context, judged: dict[str, DataFrame], events: DataFrame, first_day: date | None) -> Outcome:
+    """Writes judged rows; no accepted event is older than ``first_day``, where there is one."""
     lake, tallies, kept = ctx.lake, tally(judged), events.count()
     tallies["events"] = replace(tallies["events"], accepted=kept, duplicates=tallies["events"].accepted - kept)
     quarantined = sum(kind.quarantined for kind in tallies.values())
     quarantine(ctx, judged, quarantined)
     _refuse_nothing(ctx, tallies)
+    gated = check_gate(ctx, judged, events, tallies)
 
     items, users = (_accepted(judged[name]) for name in ("items", "users"))
-    new_items, changed_items = _merge_changed(lake, "bronze.items", items, F.xxhash64("content_hash", "first_seen"))
-    everybody = _all_users(lake, users, events)
-    new_users, changed_users = _merge_changed(lake, "bronze.users", everybody, F.xxhash64(_as_text("profile")))
+    stamp = F.xxhash64("content_hash", "first_seen")
+    new_items, changed_items = _merge_changed(lake, "bronze.items", lambda: items, stamp)
+    profile = F.xxhash64(_as_text("profile"))
+    new_users, changed_users = _merge_changed(lake, "bronze.users", lambda: _all_users(lake, users, events), profile)
     catalogue = lake.read("bronze.items").select("item_id")
     strangers = events.select("item_id").distinct().join(catalogue, on="item_id", how="left_anti").persist()
     indexed_items = extend_index(lake, "item", catalogue.union(strangers))
     indexed_users = extend_index(lake, "user", lake.read("bronze.users"))
-    new_events = lake.insert_new("bronze.events", events.withColumn("ds", F.to_date("event_time")))
+    new_events = lake.insert_new("bronze.events", events, first_day)
 
     notes = [
         f"events up to {ctx.ds}: {tallies['events']}; {new_events:,} new",
         f"items: {tallies['items']}; {new_items:,} new, {changed_items:,} changed",
         f"users: {tallies['users']}; {new_users:,} new (with those of the events), {changed_users:,} changed",
         f"index: {indexed_items:,} items and {indexed_users:,} users added",
+        *gated,
     ]
     for name, kind in tallies.items():
         notes.extend(f"quarantined {count:,} {name}: {why}" for why, count in kind.rejected.items())
@@ -110,7 +120,7 @@ def _without_duplicates(judged: DataFrame) -> DataFrame:
     accepted = _accepted(judged)
     rest = [name for name in accepted.columns if name != "event_id"]
     one = accepted.groupBy("event_id").agg(F.min(F.struct(*rest)).alias("event"))
-    return one.select("event_id", "event.*")
+    return one.select("event_id", "event.*").withColumn("ds", F.to_date("event_time"))
 
 
 def _refuse_nothing(ctx: Context, tallies: Mapping[str, Tally]) -> None:
@@ -138,14 +148,18 @@ def _all_users(lake: Lake, listed: DataFrame, events: DataFrame) -> DataFrame:
     return everybody.withColumn("profile", F.coalesce("profile", empty))
 
 
-def _merge_changed(lake: Lake, table: str, rows: DataFrame, stamp: Column) -> tuple[int, int]:
+def _merge_changed(lake: Lake, table: str, rows: Callable[[], DataFrame], stamp: Column) -> tuple[int, int]:
     """Merges rows that are new or whose stamp differs; no commit where there is none. Returns (new, changed)."""
     lake.register(table)
     (key,) = Table.load(table).key
-    known = lake.read(table).select(key, stamp.alias("known"))
-    compared = rows.withColumn("stamp", stamp).join(known, on=key, how="left")
-    different = compared.where(~F.col("stamp").eqNullSafe(F.col("known")))
-    count, changed = different.agg(F.count("*"), F.count("known")).head()
-    if count:
-        lake.merge(table, different.drop("stamp", "known"))
-    return count - changed, changed
+
+    def work() -> tuple[int, int]:
+        known = lake.read(table).select(key, stamp.alias("known"))
+        compared = rows().withColumn("stamp", stamp).join(known, on=key, how="left")
+        different = compared.where(~F.col("stamp").eqNullSafe(F.col("known")))
+        count, changed = different.agg(F.count("*"), F.count("known")).head()
+        if count:
+            lake.merge(table, different.drop("stamp", "known"))
+        return count - changed, changed
+
+    return lake.retried(table, work)

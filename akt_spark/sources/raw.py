@@ -15,12 +15,13 @@ class RawData:
     """Rows of a source in the columns of the bronze tables, each with ``row_json``: the raw row as it was read.
 
     A value that cannot be read is null, except `value` and `price`, which are then NaN (null means: not given).
-    Ingest decides what is accepted.
+    Ingest decides what is accepted. ``daily``: the events are those of one day's files, which no later night reads.
     """
 
     events: DataFrame
     items: DataFrame
     users: DataFrame
+    daily: bool = False
 
 
 def no_users(spark: SparkSession) -> DataFrame:

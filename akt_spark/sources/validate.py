@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import get_args
 
@@ -15,21 +16,38 @@ from akt_spark.sources.raw import ROW_JSON
 VERDICT = "verdict"  # null: accepted; NOT_YET; or the reason of the rejection, "rule: value"
 NOT_YET = "not yet"
 MAX_ID_LENGTH = 256
+MAX_TEXT_LENGTH = {"title": 2_000, "description": 100_000}
+UNPRINTABLE = "[\\x00-\\x1f\\x7f\ufffd]"  # U+FFFD stands where bytes were no UTF-8
 WHITESPACE = " \t\r\n\u00a0"
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
-def judge_events(events: DataFrame, ds: date) -> DataFrame:
-    """Adds a verdict to raw events. An event of a day after ``ds`` is judged when its day has come."""
+@dataclass(frozen=True)
+class DailyFiles:
+    """How far events may lie from the day of the files that hold them, in days."""
+
+    late: int
+    early: int
+
+
+def judge_events(events: DataFrame, ds: date, files: DailyFiles | None = None) -> DataFrame:
+    """Adds a verdict to raw events.
+
+    Args:
+        events: raw events.
+        ds: the day of the night.
+        files: given when only the files of this day are read: an event of another day goes to its own day, or is
+            rejected when that is too far away, for no other night will see it. Otherwise every night reads all files,
+            and an event of a later day is judged when its day has come.
+    """
     happened, kind = F.col("event_time"), F.col("event_type")
-    end = datetime.combine(ds + timedelta(days=1), time(), UTC)
     absurd = (happened < F.lit(EARLIEST)) | (happened >= F.lit(LATEST))
     return events.withColumn(
         VERDICT,
         F.coalesce(
             F.when(happened.isNull(), F.lit("event_time missing or unreadable")),
             _broken(absurd, "event_time before 1970 or after 2199", happened),
-            F.when(happened >= F.lit(end), F.lit(NOT_YET)),
+            *_day_rules(happened, ds, files),
             *_id_rules("event_id"),
             *_id_rules("user_id"),
             *_id_rules("item_id"),
@@ -43,7 +61,12 @@ def judge_items(items: DataFrame) -> DataFrame:
     """Adds a verdict to raw items; of rows with one id the first by ``content_hash`` is kept."""
     judged = items.withColumn(
         VERDICT,
-        F.coalesce(*_id_rules("item_id"), F.when(_blank("title"), F.lit("title missing")), *_number_rules("price")),
+        F.coalesce(
+            *_id_rules("item_id"),
+            F.when(_blank("title"), F.lit("title missing")),
+            *(_too_long(name, length) for name, length in MAX_TEXT_LENGTH.items()),
+            *_number_rules("price"),
+        ),
     )
     return _reject_repeated(judged, "item_id", "content_hash")
 
@@ -65,9 +88,30 @@ def _reject_repeated(rows: DataFrame, key: str, order: str) -> DataFrame:
     return rows.withColumn("place", place).withColumn(VERDICT, F.coalesce(VERDICT, repeated)).drop("place")
 
 
+def _day_rules(happened: Column, ds: date, files: DailyFiles | None) -> Iterator[Column]:
+    if files is None:
+        yield F.when(happened >= F.lit(_midnight(ds, 1)), F.lit(NOT_YET))
+        return
+    too_late, too_early = (
+        happened < F.lit(_midnight(ds, -files.late)),
+        happened >= F.lit(_midnight(ds, files.early + 1)),
+    )
+    yield _broken(too_late, f"event_time more than {files.late} days before the night", happened)
+    yield _broken(too_early, f"event_time more than {files.early} days after the night", happened)
+
+
+def _midnight(ds: date, days: int) -> datetime:
+    return datetime.combine(ds + timedelta(days=days), time(), UTC)
+
+
 def _id_rules(name: str) -> Iterator[Column]:
     yield F.when(_blank(name), F.lit(f"{name} missing"))
-    yield _broken(F.length(name) > MAX_ID_LENGTH, f"{name} longer than {MAX_ID_LENGTH} characters", F.col(name))
+    yield _too_long(name, MAX_ID_LENGTH)
+    yield _broken(F.col(name).rlike(UNPRINTABLE), f"{name} with unreadable or control characters", F.col(name))
+
+
+def _too_long(name: str, length: int) -> Column:
+    return _broken(F.length(name) > length, f"{name} longer than {length} characters", F.col(name))
 
 
 def _number_rules(name: str) -> Iterator[Column]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from pyspark.sql import SparkSession
 
-from akt_spark.errors import AktError
+from akt_spark.features import ids as ids_module
 from akt_spark.features.ids import extend_index
 from akt_spark.lake import Lake
 
@@ -42,8 +41,20 @@ def test_numbers_do_not_depend_on_how_ids_are_cut_into_ranges(spark: SparkSessio
     assert _index(lake) == {name: place for place, name in enumerate(sorted(names), start=1)}
 
 
-def test_numbers_given_twice_are_noticed(spark: SparkSession, lake: Lake) -> None:
-    lake.append("features.item_index", spark.createDataFrame([("x", 1), ("y", 1)], "item_id STRING, idx INT"))
+def test_of_two_runs_at_once_one_starts_again(spark: SparkSession, lake: Lake, monkeypatch) -> None:
+    extend_index(lake, "item", _ids(spark, "a"))
+    numbered, attempts = ids_module._numbered, []
 
-    with pytest.raises(AktError, match="two runs numbered ids at once"):
-        extend_index(lake, "item", _ids(spark, "z"))
+    def while_another_run_finishes(new, key, buckets):
+        attempts.append(1)
+        if len(attempts) == 1:
+            other = Lake(spark, lake.root)
+            monkeypatch.setattr(ids_module, "_numbered", numbered)
+            extend_index(other, "item", _ids(spark, "b", "c"))
+            monkeypatch.setattr(ids_module, "_numbered", while_another_run_finishes)
+        return numbered(new, key, buckets)
+
+    monkeypatch.setattr(ids_module, "_numbered", while_another_run_finishes)
+    assert extend_index(lake, "item", _ids(spark, "c", "d")) == 1
+    assert len(attempts) == 2
+    assert _index(lake) == {"a": 1, "b": 2, "c": 3, "d": 4}

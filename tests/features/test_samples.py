@@ -178,7 +178,7 @@ def test_no_feature_of_a_sample_changes_with_events_at_or_after_a_cut(world, bui
     flipped = [replace(e, event_type=other[e.event_type], item_id="i0") for e in after if draw.random() < 0.7]
     added = [replace(e, event_id=f"new-{e.event_id}", event_type="click", user_id="u0") for e in after]
     changed = frame([event for event in before + flipped + added if event.event_time.date() <= DS])
-    logs = {entity: activity_log(daily_counts(changed), entity) for entity in ENTITIES}
+    logs = {entity: activity_log(daily_counts(changed, entity), entity) for entity in ENTITIES}
     indices = {entity: world.lake.read(f"features.{entity}_index") for entity in ENTITIES}
     rows = samples.sample_features(changed, logs, indices, world.config.features).collect()
     found = {row["sample_id"]: row for row in rows}

@@ -9,11 +9,9 @@ from akt_spark.config import FeaturesConfig
 from akt_spark.features import sequences
 from akt_spark.features.sequences import user_sequences
 
-DS = date(2024, 1, 31)
-
 
 def items_of(events, **config):
-    rows = user_sequences(events, DS, FeaturesConfig(**config)).collect()
+    rows = user_sequences(events, FeaturesConfig(**config)).collect()
     return {row["user_id"]: row["items"] for row in rows}
 
 
@@ -44,12 +42,9 @@ def test_equal_times_are_ordered_by_event_order_then_by_event_id(log):
 
 def test_types_times_and_length_belong_to_the_items(log):
     events = log(("u", "a", "click", "2024-01-01 10:00"), ("u", "b", "cart", "2024-01-03 10:00"))
-    row = (
-        user_sequences(events, DS, FeaturesConfig())
-        .select("*", F.expr("transform(event_times, t -> string(t))"))
-        .head()
-    )
-    assert (row["as_of"], row["length"], row["event_types"]) == (DS, 2, ["cart", "click"])
+    row = user_sequences(events, FeaturesConfig()).select("*", F.expr("transform(event_times, t -> string(t))")).head()
+    assert (row["as_of"], row["length"]) == (date(2024, 1, 3), 2)
+    assert (row["event_types"], row["event_ids"]) == (["cart", "click"], ["e1", "e0"])
     assert row[-1] == ["2024-01-03 10:00:00", "2024-01-01 10:00:00"]
 
 
@@ -65,7 +60,7 @@ def test_users_with_a_huge_history_cost_only_the_newest_events(spark):
     )
     newest = {"u0": ["i199998", "i199996"], "u1": ["i199999", "i199997"]}
     assert items_of(huge, sequence_length=2) == newest
-    plan = user_sequences(huge, DS, FeaturesConfig())._jdf.queryExecution().executedPlan().toString()
+    plan = user_sequences(huge, FeaturesConfig())._jdf.queryExecution().executedPlan().toString()
     steps = re.findall("WindowGroupLimit|Exchange", plan)  # read upwards: cut, shuffled once, cut
     assert steps == ["WindowGroupLimit", "Exchange", "WindowGroupLimit"]
 
@@ -81,7 +76,8 @@ def test_sequences_equal_duckdb_and_later_days_stay_unseen(context, bronze, rand
                 event_order DESC NULLS FIRST, event_id DESC) AS rank
             FROM events WHERE ds <= $ds AND event_type IN ('click', 'cart', 'purchase')
         )
-        SELECT user_id, $ds, count(*), list(item_id ORDER BY rank), list(event_type ORDER BY rank)
+        SELECT user_id, max(ds), count(*), list(item_id ORDER BY rank), list(event_type ORDER BY rank),
+            list(event_order ORDER BY rank), list(event_id ORDER BY rank)
         FROM ranked WHERE rank <= $length GROUP BY user_id
     """
     expected = duck(lake, "bronze.events", oracle, ds=context.ds, length=length)

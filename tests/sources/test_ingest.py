@@ -84,7 +84,8 @@ def write_source(folder: Path, events: list[tuple], items: list[tuple], users: l
 
 
 def make_context(spark: SparkSession, source: Path, root: Path, ds: date, run_id: str = "r1") -> Context:
-    config = load(None, [f"source={{kind: folder, path: {source}}}", f"lake.root={root}"])
+    gate = "ingest.max_rejected_share=1.0"  # these files are dirty on purpose
+    config = load(None, [f"source={{kind: folder, path: {source}}}", f"lake.root={root}", gate])
     return Context(spark, Lake(spark, str(root)), config, ds, run_id)
 
 
