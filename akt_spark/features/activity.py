@@ -57,11 +57,10 @@ def _follow(ctx: Context, entity: str, outcome: Outcome) -> None:
             log = lake.read(table)
             if not rows_of:
                 return
-            rows = extended_log(log, daily, entity, first)
             if first > log.agg(F.max("ds")).head()[0]:
-                lake.append(table, rows, on=on)
+                lake.append(table, extended_log(log, daily, entity), on=on)
             else:
-                lake.merge(table, rows, on=on)
+                lake.merge(table, extended_log(log, daily, entity, late_since=first), on=on)
         finally:
             daily.unpersist()
 
@@ -92,37 +91,49 @@ def activity_log(daily: DataFrame, entity: str) -> DataFrame:
     return days.select(F.col("id").alias(f"{entity}_id"), *_cumulative())
 
 
-def extended_log(log: DataFrame, daily: DataFrame, entity: str, first: date) -> DataFrame:
+def extended_log(log: DataFrame, daily: DataFrame, entity: str, late_since: date | None = None) -> DataFrame:
     """The rows that new events add to a cumulative log, or change in it: those of their ids from their first day on.
 
-    An id's last row before that day stands for all that came before it; later rows, which only late events have, are
-    turned back into counts of a day, and all are summed again.
+    An id's last row before that day stands for all that came before it. Rows from that day on, which only late events
+    find, are turned back into counts of a day, and all are summed again. Shuffles: by id and again by id; with late
+    events two more.
 
     Args:
         log: rows of ``features.<entity>_activity``.
         daily: `daily_counts` of events that the log does not hold.
         entity: ``item`` or ``user``.
-        first: the first day of ``daily``: no file of older days is read for the later rows.
+        late_since: the first day of ``daily``, when the log has rows from that day on.
     """
     since = daily.groupBy("id").agg(F.min("ds").alias("since"))
     touched = log.withColumnRenamed(f"{entity}_id", "id").join(since, on="id", how="inner")
     state = ("ds", *COUNTS, "active_days", "first_ds")
     before = touched.where(F.col("ds") < F.col("since")).groupBy("id", "since")
     opening = before.agg(F.max_by(F.struct(*state), "ds").alias("last")).select("id", "since", "last.*")
-    later = touched.where((F.col("ds") >= F.lit(first)) & (F.col("ds") >= F.col("since")))
+    fresh = daily.join(since, on="id", how="inner").withColumns({"active_days": F.lit(1), "first_ds": F.col("ds")})
+    days = opening.unionByName(fresh)
+    if late_since is not None:
+        later = touched.where((F.col("ds") >= F.lit(late_since)) & (F.col("ds") >= F.col("since")))
+        days = _summed(_by_day(opening.unionByName(later.select("id", "since", *state))).unionByName(fresh))
+    rows = days.select(F.col("id").alias(f"{entity}_id"), *_cumulative(), "since")
+    return rows.where(F.col("ds") >= F.col("since")).drop("since")
+
+
+def _by_day(rows: DataFrame) -> DataFrame:
+    """Cumulative rows as counts of a day; an id's row before ``since`` goes on standing for all days up to its own."""
     by_day = Window.partitionBy("id").orderBy("ds")
     is_opening = F.col("ds") < F.col("since")
-    known = opening.unionByName(later.select("id", "since", *state)).withColumns(
+    return rows.withColumns(
         {name: F.col(name) - F.coalesce(F.lag(name).over(by_day), F.lit(0)) for name in COUNTS}
         | {"active_days": F.when(is_opening, F.col("active_days")).otherwise(1)}
         | {"first_ds": F.when(is_opening, F.col("first_ds")).otherwise(F.col("ds"))}
     )
-    fresh = daily.join(since, on="id", how="inner").withColumns({"active_days": F.lit(1), "first_ds": F.col("ds")})
-    days = known.unionByName(fresh).groupBy("id", "since", "ds")
+
+
+def _summed(days: DataFrame) -> DataFrame:
+    """One row a day of an id."""
     sums = (F.sum(name).alias(name) for name in COUNTS)
-    days = days.agg(*sums, F.max("active_days").alias("active_days"), F.min("first_ds").alias("first_ds"))
-    rows = days.select(F.col("id").alias(f"{entity}_id"), *_cumulative(), "since")
-    return rows.where(F.col("ds") >= F.col("since")).drop("since")
+    state = (F.max("active_days").alias("active_days"), F.min("first_ds").alias("first_ds"))
+    return days.groupBy("id", "since", "ds").agg(*sums, *state)
 
 
 def _cumulative() -> list[Column]:

@@ -104,11 +104,11 @@ def test_two_nights_at_once_lose_nothing(night, random_events, context, monkeypa
     night(first, [event for event in events if event.event_time.date() <= first])
     extended_log, overtaken = activity.extended_log, []
 
-    def while_the_other_night_runs(*arguments):
+    def while_the_other_night_runs(*arguments, **late):
         if not overtaken:
             overtaken.append(True)
             activity.run(replace(context, lake=Lake(context.spark, context.lake.root), ds=last))
-        return extended_log(*arguments)
+        return extended_log(*arguments, **late)
 
     monkeypatch.setattr(activity, "extended_log", while_the_other_night_runs)
     tables, _ = night(date(2024, 1, 25), [event for event in events if event.event_time.date() > first])

@@ -1,0 +1,93 @@
+"""What every benchmark shares: a child process with its time and peak memory, and the JSON that it is quoted from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+SAMPLE_SECONDS = 0.25
+
+
+def child(command: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, object]:
+    """Runs ``python command...``; what it prints last is a JSON object.
+
+    Returns:
+        That object, ``seconds`` of the whole process and ``peak_gib``: the largest sum of the proportional set sizes of
+        it and its children.
+    """
+    started, peak = time.monotonic(), 0
+    process = subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+    )
+    output: list[str] = []
+    reader = threading.Thread(target=lambda: output.append(process.stdout.read()))
+    reader.start()
+    while process.poll() is None:
+        peak = max(peak, _proportional_set_size(process.pid))
+        time.sleep(SAMPLE_SECONDS)
+    reader.join()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    seconds = time.monotonic() - started
+    return json.loads(output[0].strip().splitlines()[-1]) | {
+        "seconds": round(seconds, 2),
+        "peak_gib": round(peak / 2**30, 2),
+    }
+
+
+def bar(name: str, value: float, at_most: float) -> dict[str, object]:
+    """One claim: a value and the bound that it must not exceed."""
+    return {"name": name, "value": round(value, 3), "bar": f"<= {at_most:g}", "holds": value <= at_most}
+
+
+def write(out: str, what: str, packages: Sequence[str], rows: list[dict], bars: list[dict], note: str = "") -> None:
+    """Writes the result and prints it."""
+    result = {
+        "what": what,
+        "note": note,
+        "machine": {
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+            "system": platform.platform(),
+        },
+        "versions": {package: version(package) for package in packages},
+        "rows": rows,
+        "bars": bars,
+    }
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    Path(out).write_text(json.dumps(result, indent=1) + "\n")
+    for line in (*rows, *bars):
+        print(json.dumps(line))
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The command line of a benchmark: ``--out FILE``."""
+    options = argparse.ArgumentParser(description=description.splitlines()[0])
+    options.add_argument("--out", required=True, help="JSON file to write")
+    return options
+
+
+def _proportional_set_size(pid: int) -> int:
+    total = 0
+    try:
+        root = psutil.Process(pid)
+        processes = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    for process in processes:
+        try:
+            total += process.memory_full_info().pss
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return total
