@@ -10,10 +10,9 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from akt_spark.config import EventType
-from akt_spark.sources.raw import ROW_JSON
+from akt_spark.sources.raw import ROW_JSON, VERDICT
 
-VERDICT = "verdict"  # null: accepted; NOT_YET; or the reason of the rejection, "rule: value"
-NOT_YET = "not yet"
+NOT_YET = "not yet"  # the verdict of an event of a later day
 MAX_ID_LENGTH = 256
 WHITESPACE = " \t\r\n\u00a0"
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -27,6 +26,7 @@ def judge_events(events: DataFrame, ds: date) -> DataFrame:
     return events.withColumn(
         VERDICT,
         F.coalesce(
+            VERDICT,
             F.when(happened.isNull(), F.lit("event_time missing or unreadable")),
             _broken(absurd, "event_time before 1970 or after 2199", happened),
             F.when(happened >= F.lit(end), F.lit(NOT_YET)),
@@ -43,14 +43,19 @@ def judge_items(items: DataFrame) -> DataFrame:
     """Adds a verdict to raw items; of rows with one id the first by ``content_hash`` is kept."""
     judged = items.withColumn(
         VERDICT,
-        F.coalesce(*_id_rules("item_id"), F.when(_blank("title"), F.lit("title missing")), *_number_rules("price")),
+        F.coalesce(
+            VERDICT,
+            *_id_rules("item_id"),
+            F.when(_blank("title"), F.lit("title missing")),
+            *_number_rules("price"),
+        ),
     )
     return _reject_repeated(judged, "item_id", "content_hash")
 
 
 def judge_users(users: DataFrame) -> DataFrame:
     """Adds a verdict to raw users; of rows with one id the first by their JSON is kept."""
-    return _reject_repeated(users.withColumn(VERDICT, F.coalesce(*_id_rules("user_id"))), "user_id", ROW_JSON)
+    return _reject_repeated(users.withColumn(VERDICT, F.coalesce(VERDICT, *_id_rules("user_id"))), "user_id", ROW_JSON)
 
 
 def rule(verdict: Column) -> Column:

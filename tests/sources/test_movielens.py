@@ -170,7 +170,7 @@ def test_a_damaged_or_foreign_zip_is_refused(archive: Path, tmp_path: Path) -> N
 
 def test_a_missing_table_or_column_is_named(spark: SparkSession, parquet_folder: Path, csv_folder: Path) -> None:
     (parquet_folder / "tags.parquet").unlink()
-    with pytest.raises(SourceError, match=r"neither tags\.parquet nor tags\.csv"):
+    with pytest.raises(SourceError, match=r"neither tags\.parquet, tags\.csv nor tags\.dat"):
         _read(spark, parquet_folder)
     (csv_folder / "movies.csv").write_text("movieId,name\n1,x\n")
     with pytest.raises(SourceError, match=r"movies\.csv lacks the column title, genres"):
