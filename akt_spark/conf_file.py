@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from akt_spark.config import Config, Section
 from akt_spark.errors import ConfigError
@@ -89,10 +88,12 @@ def _merge(defaults: Section, values: dict[str, Any]) -> dict[str, Any]:
 def _explain(error: ValidationError, values: dict[str, Any]) -> Iterator[str]:
     for problem in error.errors():
         # pydantic adds the tag of a chosen union member to the location; a reader knows only YAML keys
-        place = [str(p) for p in problem["loc"] if p not in ("movielens", "folder")]
+        tag = 1 if problem["loc"][:1] == ("source",) else None
+        place = [str(p) for level, p in enumerate(problem["loc"]) if level != tag]
         key = ".".join(place)
         if problem["type"] == "extra_forbidden":
-            yield f"  {key}: unknown key (value {problem['input']!r}); allowed here: {', '.join(_siblings(place))}"
+            allowed = ", ".join(_siblings(problem["loc"]))
+            yield f"  {key}: unknown key (value {problem['input']!r}); allowed here: {allowed}"
         elif problem["type"] == "missing":
             yield f"  {key}: required, but not given"
         else:
@@ -101,14 +102,26 @@ def _explain(error: ValidationError, values: dict[str, Any]) -> Iterator[str]:
             yield f"  {key}: {message}{shown}" if key else f"  {message}"
 
 
-def _siblings(place: list[str]) -> list[str]:
-    """Keys allowed beside an unknown key, found by walking the default configuration."""
-    parents = place[:-1]
-    try:
-        parent = reduce(lambda node, key: getattr(node, key), parents, Config())
-    except AttributeError:
-        return []
-    return sorted(type(parent).model_fields) if isinstance(parent, BaseModel) else []
+def _siblings(place: tuple[int | str, ...]) -> list[str]:
+    """Keys allowed beside an unknown key, found by walking the models along pydantic's location."""
+    sections: list[type[Section]] = [Config]
+    for key in place[:-1]:
+        tagged = [section for section in sections if _kind(section) == key]
+        inside = [section.model_fields[key].annotation for section in sections if key in section.model_fields]
+        sections = tagged or [part for annotation in inside for part in _sections(annotation)]
+    return sorted({name for section in sections for name in section.model_fields})
+
+
+def _sections(annotation: Any) -> list[type[Section]]:
+    """The models of a field: its type, or the members of its union."""
+    parts = (annotation, *get_args(annotation))
+    return [part for part in parts if isinstance(part, type) and issubclass(part, Section)]
+
+
+def _kind(section: type[Section]) -> str | None:
+    """The tag by which a union tells its members apart."""
+    field = section.model_fields.get("kind")
+    return get_args(field.annotation)[0] if field else None
 
 
 def default_yaml() -> str:

@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from datetime import date
 from typing import NoReturn
 
+from pyspark.sql import SparkSession
+
 from akt_spark.conf_file import load
+from akt_spark.config import Config
 from akt_spark.errors import AktError, DataError
 from akt_spark.lake import Lake
 from akt_spark.ledger import Ledger, Record
@@ -60,6 +63,9 @@ def _parser(job: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", action="append", default=[], metavar="a.b=c", help="overrides one key; may be given again"
     )
+    parser.set_defaults(dry_run=False)
+    if job == "ingest":
+        parser.add_argument("--dry-run", action="store_true", help="shows what it makes of the files, writes nothing")
     return parser
 
 
@@ -75,6 +81,9 @@ def _run(job: str, stages: Sequence[Stage], args: argparse.Namespace) -> None:
     started = time.monotonic()
     spark = spark_session(config.spark, f"akt_spark {job} {args.ds}")
     try:
+        if args.dry_run:
+            _preview(spark, config, args.ds)
+            return
         lake = Lake(spark, config.lake.root)
         ctx = Context(spark, lake, config, args.ds, args.ds.isoformat())
         ledger = Ledger(lake, ctx.run_id)
@@ -95,6 +104,13 @@ def _run(job: str, stages: Sequence[Stage], args: argparse.Namespace) -> None:
         )
     finally:
         spark.stop()
+
+
+def _preview(spark: SparkSession, config: Config, ds: date) -> None:
+    from akt_spark.sources.preview import preview
+
+    for line in preview(spark, config, ds):
+        print(line, flush=True)
 
 
 def _summarise(record: Record) -> None:

@@ -202,7 +202,7 @@ def after(ctx: Context, record: Record) -> Context:
 
 
 def _identity(ctx: Context, stage: Stage, inputs: Mapping[str, int]) -> str:
-    raw = source_fingerprint(ctx.config) if stage.name == "ingest" else None
+    raw = source_fingerprint(ctx.config, ctx.ds) if stage.name == "ingest" else None
     config = ctx.config.model_dump(mode="json")
     depends_on = {key: reduce(getitem, key.split("."), config) for key in stage.config_keys}
     return fingerprint(stage.name, ctx.ds.isoformat(), depends_on, inputs, raw, code_revision())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import csv
+import glob
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +20,19 @@ AGAIN = "it is truncated or damaged: copy or download it again"
 READ_FAILURES = ("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER", "ParquetDecodingException", "not a Parquet file")
 
 
+@dataclass(frozen=True)
+class ParquetSchema:
+    """What Parquet files must agree on to be read together.
+
+    Attributes:
+        types: column and type, as Arrow writes it.
+        nanoseconds: columns of times in nanoseconds, and whether they are UTC or without a time zone.
+    """
+
+    types: tuple[tuple[str, str], ...]
+    nanoseconds: tuple[tuple[str, bool], ...]
+
+
 def existing(path: str | Path) -> Path:
     """The path of a raw file or folder.
 
@@ -26,12 +41,31 @@ def existing(path: str | Path) -> Path:
     """
     text = str(path).removeprefix("file://")
     if "://" in text:
-        raise SourceError(
-            f"source.path {text}: a URI is not supported; mount it, and give the path that all workers see"
-        )
+        raise SourceError(f"source: {text}: a URI is not supported; mount it, and give the path that all workers see")
     found = Path(text).absolute()
     if not found.exists():
-        raise SourceError(f"source.path: {found} does not exist; give an existing path by --set source.path=PATH")
+        raise SourceError(f"source: {found} does not exist; correct the path in the configuration (or by --set)")
+    return found
+
+
+def resolve(path: str, ds: date | None = None) -> list[Path]:
+    """The files and folders that a path stands for: itself, those of the day ``ds``, or what a glob matches.
+
+    Raises:
+        SourceError: when there is none, naming the path and the day.
+    """
+    text = path.format(ds=ds) if ds else path
+    if not glob.has_magic(text):
+        try:
+            return [existing(text)]
+        except SourceError as error:
+            if text == path:
+                raise
+            raise SourceError(f"{error}; it is {path} for --ds {ds}: has the day been delivered?") from None
+    found = [Path(match).absolute() for match in sorted(glob.glob(text, recursive=True))]
+    if not found:
+        day = f" ({path} for --ds {ds}): has the day been delivered?" if text != path else "; correct the path"
+        raise SourceError(f"source: no file matches {text}{day}")
     return found
 
 
@@ -50,39 +84,39 @@ def check_parquet(path: Path, required: Collection[str]) -> Path:
     """
     if not path.exists():
         raise SourceError(f"{path} does not exist; the source needs it with the columns {', '.join(required)}")
+    parquet_schemas(data_files(path), required, str(path))
+    return path
+
+
+def parquet_schemas(files: Collection[Path], required: Collection[str], path: str) -> dict[ParquetSchema, list[Path]]:
+    """Files by their schema, from their footers.
+
+    Raises:
+        SourceError: a file is damaged, lacks a column or has nested nanoseconds, or no file has a row.
+    """
+    schemas: dict[ParquetSchema, list[Path]] = {}
     rows = 0
-    for file in data_files(path):
+    for file in files:
         try:
             parquet = pq.ParquetFile(file)
         except (pa.ArrowInvalid, OSError) as error:
             raise SourceError(f"{file} is not a readable Parquet file ({_first_line(error)}); {AGAIN}") from None
-        _require(file, parquet.schema_arrow.names, required)
-        for column in parquet.schema:
-            if "nanoseconds" in str(column.logical_type):
-                raise SourceError(
-                    f"{file}: column {column.path} holds nanoseconds, which Spark does not read;"
-                    " write it in microseconds (pandas: to_parquet(..., coerce_timestamps='us'))"
-                )
+        require(file, parquet.schema_arrow.names, required)
+        types = tuple((field.name, str(field.type)) for field in parquet.schema_arrow)
+        schemas.setdefault(ParquetSchema(types, tuple(_nanoseconds(file, parquet))), []).append(file)
         rows += parquet.metadata.num_rows
     if rows == 0:
         raise SourceError(f"{path} has no rows; there is nothing to work on: check what wrote it")
-    return path
+    return schemas
 
 
-def check_csv(path: Path, required: Collection[str]) -> Path:
-    """Looks at the header of a CSV file and at its first row.
-
-    Raises:
-        SourceError: naming the file or the column, and the remedy.
-    """
-    if not path.exists():
-        raise SourceError(f"{path} does not exist; the source needs it with the columns {', '.join(required)}")
-    with path.open(encoding="utf-8", newline="", errors="replace") as lines:
-        reader = csv.reader(lines)
-        _require(path, next(reader, []), required)
-        if next(reader, None) is None:
-            raise SourceError(f"{path} has no rows; there is nothing to work on: check what wrote it")
-    return path
+def _nanoseconds(file: Path, parquet: pq.ParquetFile) -> Iterator[tuple[str, bool]]:
+    for column in parquet.schema:
+        kind = str(column.logical_type)
+        if "nanoseconds" in kind and column.path not in parquet.schema_arrow.names:
+            raise SourceError(f"{file}: column {column.path} holds nested nanoseconds; write it in microseconds")
+        if kind.startswith("Timestamp") and "nanoseconds" in kind:
+            yield column.path, "isAdjustedToUTC=true" in kind
 
 
 @contextmanager
@@ -105,11 +139,15 @@ def readable(paths: Collection[Path]) -> Iterator[None]:
         raise SourceError(f"{file} cannot be read ({why}); {AGAIN}") from error
 
 
-def _require(file: Path, columns: Collection[str], required: Collection[str]) -> None:
+def require(file: Path, columns: Collection[str], required: Collection[str]) -> None:
+    """Raises a SourceError that names what is missing and what is there."""
     missing = [name for name in required if name not in columns]
     if missing:
         found = ", ".join(columns) or "none"
-        raise SourceError(f"{file} lacks the column {', '.join(missing)}; it has {found}: rename or add columns")
+        raise SourceError(
+            f"{file} lacks the column {', '.join(missing)}; it has {found}: rename or add columns,"
+            " or say in the configuration what they are called (source.*.columns)"
+        )
 
 
 def _first_line(error: Exception) -> str:

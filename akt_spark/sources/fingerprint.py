@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
-from akt_spark.config import Config, MovieLensSource, fingerprint
-from akt_spark.sources import folder, movielens
+from akt_spark.config import Config, fingerprint
 from akt_spark.sources.files import data_files
+from akt_spark.sources.source import raw_files
 
 
-def source_fingerprint(config: Config) -> str:
-    """A hash over paths, sizes and modification times (nanoseconds) of the raw files.
+def source_fingerprint(config: Config, ds: date) -> str:
+    """A hash over paths, sizes and modification times (nanoseconds) of the raw files that ``ds`` reads.
 
     Raises:
         SourceError: when a file or folder of the source does not exist.
     """
-    return fingerprint([_stamp(file) for path in raw_files(config) for file in data_files(path)])
-
-
-def raw_files(config: Config) -> list[Path]:
-    """Files and folders that the configured source reads."""
-    source = config.source
-    return movielens.raw_files(source) if isinstance(source, MovieLensSource) else folder.raw_files(source.path)
+    files = (file for path in raw_files(config.source, ds) for file in data_files(path))
+    return fingerprint([_stamp(file) for file in files])
 
 
 def _stamp(file: Path) -> tuple[str, int, int]:

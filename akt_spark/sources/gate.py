@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from akt_spark.config import IngestConfig
 from akt_spark.errors import ConfigError, DataError
 from akt_spark.sources.accounts import Tally
-from akt_spark.sources.validate import VERDICT
+from akt_spark.sources.raw import LEFT_OUT, VERDICT
 from akt_spark.stage import Context
 
 
@@ -49,8 +49,9 @@ def check_gate(
 
 def _rejected(tallies: Mapping[str, Tally], config: IngestConfig) -> Iterator[str]:
     for name, kind in tallies.items():
-        due = kind.rows - kind.not_yet
-        share = kind.quarantined / due if due else 0.0
+        unwanted = kind.rejected.get(LEFT_OUT, 0)
+        due = kind.rows - kind.not_yet - unwanted
+        share = (kind.quarantined - unwanted) / due if due else 0.0
         if share > config.max_rejected_share:
             reasons = ", ".join(f"{count:,} {why}" for why, count in kind.rejected.items())
             bound = f"more than max_rejected_share {config.max_rejected_share:.1%}"

@@ -6,25 +6,21 @@ are written in an order that keeps a killed run harmless: an event is never in t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from akt_spark.config import MovieLensSource
 from akt_spark.errors import SourceError
 from akt_spark.features.ids import extend_index
 from akt_spark.lake import Lake, Table
-from akt_spark.sources import folder, movielens
 from akt_spark.sources.accounts import Tally, quarantine, tally
-from akt_spark.sources.files import existing, readable
-from akt_spark.sources.fingerprint import raw_files
 from akt_spark.sources.gate import check_gate
-from akt_spark.sources.raw import ROW_JSON, RawData
-from akt_spark.sources.validate import VERDICT, DailyFiles, judge_events, judge_items, judge_users
+from akt_spark.sources.raw import ROW_JSON
+from akt_spark.sources.source import raw_data
+from akt_spark.sources.validate import VERDICT, judge_events, judge_items, judge_users
 from akt_spark.stage import Context, Outcome
 
 
@@ -36,15 +32,16 @@ def run(ctx: Context) -> Outcome:
         DataError: the data gate is closed; rejected rows are in the quarantine, and nothing else was written.
     """
     config = ctx.config.ingest
-    with _raw_data(ctx) as raw:
-        days = DailyFiles(config.late_days, config.early_days) if raw.daily else None
-        events = judge_events(raw.events, ctx.ds, days)
+    with raw_data(ctx.spark, ctx.config, ctx.ds) as raw:
+        events = judge_events(raw.events, ctx.ds, config if raw.daily else None)
         items = judge_items(_with_content_hash(raw.items)).persist()
         users = judge_users(raw.users)
         accepted = _without_duplicates(events).persist()
         try:
             first_day = ctx.ds - timedelta(days=config.late_days) if raw.daily else None
-            return _load(ctx, {"events": events, "items": items, "users": users}, accepted, first_day)
+            outcome = _load(ctx, {"events": events, "items": items, "users": users}, accepted, first_day)
+            outcome.notes += raw.notes()
+            return outcome
         finally:
             items.unpersist()
             accepted.unpersist()
@@ -84,18 +81,6 @@ def _load(ctx: Context, judged: dict[str, DataFrame], events: DataFrame, first_d
     strangers.unpersist()
     rows, accepted = (sum(getattr(kind, name) for kind in tallies.values()) for name in ("rows", "accepted"))
     return Outcome(rows_in=rows, rows_out=accepted, quarantined=quarantined, notes=notes)
-
-
-@contextmanager
-def _raw_data(ctx: Context) -> Iterator[RawData]:
-    source = ctx.config.source
-    path = existing(source.path)
-    with readable([path, *raw_files(ctx.config)]):
-        if isinstance(source, MovieLensSource):
-            with movielens.unpacked(path) as unpacked:
-                yield movielens.read(ctx.spark, unpacked, source, content_until=ctx.config.split.train_end(ctx.ds))
-        else:
-            yield folder.read(ctx.spark, source.path)
 
 
 def _with_content_hash(items: DataFrame) -> DataFrame:

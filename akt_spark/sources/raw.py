@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+RAW = "raw"
 ROW_JSON = "row_json"
+LEFT_OUT = "event_type left out"  # the verdict of rows that the configuration does not want
+VERDICT = "verdict"  # null: nothing against the row yet; else why it is rejected, "rule: value"
 
 
 @dataclass(frozen=True)
 class RawData:
-    """Rows of a source in the columns of the bronze tables, each with ``row_json``: the raw row as it was read.
+    """Rows of a source in the columns of the bronze tables, each with the raw row and what is wrong with it as a whole.
 
-    A value that cannot be read is null, except `value` and `price`, which are then NaN (null means: not given).
-    Ingest decides what is accepted. ``daily``: the events are those of one day's files, which no later night reads.
+    A value that cannot be read is null, except `value` and `price`, which are then NaN (null means: not given). A line
+    that cannot be taken apart has a verdict (``verdict``) and nulls. Ingest decides what else is accepted.
+
+    Attributes:
+        events: rows of the log.
+        items: rows of the catalogue.
+        users: rows about users.
+        daily: every day has raw files of its own, and only those of one day were read.
+        notes: what a person should know of the files; complete when the rows have been read.
     """
 
     events: DataFrame
     items: DataFrame
     users: DataFrame
     daily: bool = False
+    notes: Callable[[], list[str]] = list
 
 
 def no_users(spark: SparkSession) -> DataFrame:
     """The users of a source that lists none."""
-    return spark.createDataFrame([], f"user_id STRING, profile MAP<STRING, STRING>, {ROW_JSON} STRING")
+    schema = f"user_id STRING, profile MAP<STRING, STRING>, {ROW_JSON} STRING, {VERDICT} STRING"
+    return spark.createDataFrame([], schema)
 
 
 def as_json(rows: DataFrame) -> Column:
     """The raw row as JSON, without its binary columns: a rejected row is not worth a copy of its photo."""
-    return F.to_json(F.struct(*[name for name, kind in rows.dtypes if kind != "binary"]))
-
-
-def number(column: Column) -> Column:
-    """A DOUBLE; null stays null, and what is no number becomes NaN so that ingest can tell the two apart."""
-    read = column.try_cast("double")
-    return F.when(column.isNotNull() & read.isNull(), F.lit(float("nan"))).otherwise(read)
+    return F.to_json(F.struct(*[F.col(f"`{name}`") for name, kind in rows.dtypes if kind != "binary"]))
 
 
 def content_id(*columns: Column) -> Column:

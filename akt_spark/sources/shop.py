@@ -2,7 +2,7 @@
 
     python -m akt_spark.sources.shop --out shop --users 300 --items 200 --days 20 --seed 1
 
-writes ``events.parquet``, ``items.parquet`` (with drawn photos) and ``users.parquet``, which `sources/folder.py` reads
+writes ``events.parquet``, ``items.parquet`` (with drawn photos) and ``users.parquet``, which ``kind: folder`` reads
 like any other log, and ``truth/``, which no stage reads: the planted groups (``items_truth.parquet``,
 ``users_truth.parquet``) and the true click probability of every impression (``impressions_truth.parquet``), the score
 of an oracle.

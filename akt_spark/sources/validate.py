@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import get_args
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from akt_spark.config import EventType
-from akt_spark.sources.raw import ROW_JSON
+from akt_spark.config import EventType, IngestConfig
+from akt_spark.sources.raw import ROW_JSON, VERDICT
 
-VERDICT = "verdict"  # null: accepted; NOT_YET; or the reason of the rejection, "rule: value"
-NOT_YET = "not yet"
+NOT_YET = "not yet"  # the verdict of an event of a later day
 MAX_ID_LENGTH = 256
 MAX_TEXT_LENGTH = {"title": 2_000, "description": 100_000}
 UNPRINTABLE = "[\\x00-\\x1f\\x7f\ufffd]"  # U+FFFD stands where bytes were no UTF-8
@@ -22,21 +20,13 @@ WHITESPACE = " \t\r\n\u00a0"
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class DailyFiles:
-    """How far events may lie from the day of the files that hold them, in days."""
-
-    late: int
-    early: int
-
-
-def judge_events(events: DataFrame, ds: date, files: DailyFiles | None = None) -> DataFrame:
+def judge_events(events: DataFrame, ds: date, daily: IngestConfig | None = None) -> DataFrame:
     """Adds a verdict to raw events.
 
     Args:
         events: raw events.
         ds: the day of the night.
-        files: given when only the files of this day are read: an event of another day goes to its own day, or is
+        daily: given when only the files of this day were read: an event of another day goes to its own day, or is
             rejected when that is too far away, for no other night will see it. Otherwise every night reads all files,
             and an event of a later day is judged when its day has come.
     """
@@ -45,9 +35,10 @@ def judge_events(events: DataFrame, ds: date, files: DailyFiles | None = None) -
     return events.withColumn(
         VERDICT,
         F.coalesce(
+            VERDICT,
             F.when(happened.isNull(), F.lit("event_time missing or unreadable")),
             _broken(absurd, "event_time before 1970 or after 2199", happened),
-            *_day_rules(happened, ds, files),
+            *_day_rules(happened, ds, daily),
             *_id_rules("event_id"),
             *_id_rules("user_id"),
             *_id_rules("item_id"),
@@ -62,6 +53,7 @@ def judge_items(items: DataFrame) -> DataFrame:
     judged = items.withColumn(
         VERDICT,
         F.coalesce(
+            VERDICT,
             *_id_rules("item_id"),
             F.when(_blank("title"), F.lit("title missing")),
             *(_too_long(name, length) for name, length in MAX_TEXT_LENGTH.items()),
@@ -73,7 +65,7 @@ def judge_items(items: DataFrame) -> DataFrame:
 
 def judge_users(users: DataFrame) -> DataFrame:
     """Adds a verdict to raw users; of rows with one id the first by their JSON is kept."""
-    return _reject_repeated(users.withColumn(VERDICT, F.coalesce(*_id_rules("user_id"))), "user_id", ROW_JSON)
+    return _reject_repeated(users.withColumn(VERDICT, F.coalesce(VERDICT, *_id_rules("user_id"))), "user_id", ROW_JSON)
 
 
 def rule(verdict: Column) -> Column:
@@ -88,16 +80,16 @@ def _reject_repeated(rows: DataFrame, key: str, order: str) -> DataFrame:
     return rows.withColumn("place", place).withColumn(VERDICT, F.coalesce(VERDICT, repeated)).drop("place")
 
 
-def _day_rules(happened: Column, ds: date, files: DailyFiles | None) -> Iterator[Column]:
-    if files is None:
+def _day_rules(happened: Column, ds: date, daily: IngestConfig | None) -> Iterator[Column]:
+    if daily is None:
         yield F.when(happened >= F.lit(_midnight(ds, 1)), F.lit(NOT_YET))
         return
-    too_late, too_early = (
-        happened < F.lit(_midnight(ds, -files.late)),
-        happened >= F.lit(_midnight(ds, files.early + 1)),
+    late, early = daily.late_days, daily.early_days
+    yield _broken(
+        happened < F.lit(_midnight(ds, -late)), f"event_time more than {late} days before the night", happened
     )
-    yield _broken(too_late, f"event_time more than {files.late} days before the night", happened)
-    yield _broken(too_early, f"event_time more than {files.early} days after the night", happened)
+    too_early = happened >= F.lit(_midnight(ds, early + 1))
+    yield _broken(too_early, f"event_time more than {early} days after the night", happened)
 
 
 def _midnight(ds: date, days: int) -> datetime:

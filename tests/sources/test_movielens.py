@@ -147,6 +147,37 @@ def test_posters_come_from_a_folder_or_from_a_parquet_file(spark: SparkSession, 
         assert [row["image"] for row in items] == [b"jpeg", None]
 
 
+def test_movielens_1m_is_read_from_its_zip(spark: SparkSession, tmp_path: Path) -> None:
+    second = _second("2000-12-31 22:12:40")
+    tables = {
+        "ratings": f"1::1193::5::{second}\n1::661::3::{second}\n1::661\n",
+        "movies": "661::James and the \"Giant Peach (1996)::Animation|Children's\n1193::Cité, La (1995)::Drama\n",
+        "users": "1::F::1::10::48067\n",
+    }
+    path = tmp_path / "ml-1m.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, lines in tables.items():
+            packed.writestr(f"ml-1m/{name}.dat", lines.encode("latin-1"))
+
+    with movielens.unpacked(path) as folder:
+        raw = _read(spark, folder)
+        events = {(row["item_id"], row["event_type"], row["value"], row["verdict"]) for row in raw.events.collect()}
+        items = {row["item_id"]: (row["title"], row["category"]) for row in raw.items.collect()}
+        (user,) = raw.users.collect()
+
+    assert events == {
+        ("1193", "impression", 5.0, None),
+        ("1193", "click", 5.0, None),
+        ("661", "impression", 3.0, None),
+        (None, "impression", None, "line malformed"),
+    }
+    assert items == {
+        "661": ('James and the "Giant Peach (1996)', ["Animation", "Children's"]),
+        "1193": ("Cité, La (1995)", ["Drama"]),
+    }
+    assert user["profile"] == {"gender": "F", "age": "1", "occupation": "10", "zip_code": "48067"}
+
+
 def test_a_damaged_or_foreign_zip_is_refused(archive: Path, tmp_path: Path) -> None:
     truncated = tmp_path / "truncated.zip"
     truncated.write_bytes(archive.read_bytes()[:-100])
@@ -170,7 +201,7 @@ def test_a_damaged_or_foreign_zip_is_refused(archive: Path, tmp_path: Path) -> N
 
 def test_a_missing_table_or_column_is_named(spark: SparkSession, parquet_folder: Path, csv_folder: Path) -> None:
     (parquet_folder / "tags.parquet").unlink()
-    with pytest.raises(SourceError, match=r"neither tags\.parquet nor tags\.csv"):
+    with pytest.raises(SourceError, match=r"neither tags\.parquet, tags\.csv nor tags\.dat"):
         _read(spark, parquet_folder)
     (csv_folder / "movies.csv").write_text("movieId,name\n1,x\n")
     with pytest.raises(SourceError, match=r"movies\.csv lacks the column title, genres"):
