@@ -65,7 +65,7 @@ class BuiltOn:
     """
 
     version: int
-    note: Mapping[str, object]
+    note: Mapping[str, object] | None = None
 
 
 class Lake:
@@ -140,9 +140,17 @@ class Lake:
 
     def note(self, table: str) -> dict[str, object] | None:
         """The note of the newest commit that has one; None without one among the last commits."""
-        commits = self._delta(table).history(NOTED_WITHIN).where(F.col("userMetadata").isNotNull())
-        newest = commits.orderBy(F.desc("version")).select("userMetadata").head()
-        return json.loads(newest[0]) if newest else None
+        log = self._log(table)
+        newest = self._snapshot(table).version()
+        files = self.spark._jvm.org.apache.spark.sql.delta.util.FileNames
+        for version in range(newest, max(newest - NOTED_WITHIN, -1), -1):
+            # DeltaTable.history would start Spark jobs
+            lines = log.store().read(files.unsafeDeltaFile(log.logPath(), version), log.newDeltaHadoopConf())
+            commits = (lines.apply(place) for place in range(lines.size()))
+            commit = next((json.loads(line)["commitInfo"] for line in commits if line.startswith('{"commitInfo"')), {})
+            if "userMetadata" in commit:
+                return json.loads(commit["userMetadata"])
+        return None
 
     def inserted(self, table: str, first: int, last: int) -> DataFrame:
         """Rows that the versions ``first`` to ``last`` added; the table must keep a change feed.
@@ -198,27 +206,29 @@ class Lake:
     def insert_new(self, table: str, rows: DataFrame, first_day: date | None = None) -> int:
         """Adds the rows whose key the table does not hold; no commit when there are none. Returns how many.
 
-        The key must be unique in ``rows``. Two writers that insert the same key: one commits, the other is tried again
-        and then finds nothing to add.
+        The key must be unique in ``rows``. Of two writers at once, one looks again at what the other has added.
 
         Args:
-            table: the table.
+            table: the table; all that add to it do so by this method.
             rows: rows to add.
             first_day: looks for known keys only in rows with ``ds`` from this day on, so as not to read all of a log.
         """
         conformed, key = self._conform(table, rows), list(Table.load(table).key)
-        present = self.spark.read.format("delta").load(self.path(table))
-        present = (present.where(F.col("ds") >= F.lit(first_day)) if first_day else present).select(*key)
-        missing = conformed.join(present, on=key, how="left_anti").select(*conformed.columns).persist()
-        try:
-            count = missing.count()
-            if count:
-                recent = f" AND old.ds >= DATE '{first_day}'" if first_day else ""
-                merge = self._delta(table).merge(missing.alias("new"), _equal(key) + recent)
-                self._commit(table, merge.whenNotMatchedInsertAll().execute)
-        finally:
-            missing.unpersist()
-        return count
+
+        def work() -> int:
+            version = self.version(table)
+            present = self.read(table, version)
+            present = (present.where(F.col("ds") >= F.lit(first_day)) if first_day else present).select(*key)
+            missing = conformed.join(present, on=key, how="left_anti").persist()
+            try:
+                count = missing.count()
+                if count:
+                    self.append(table, missing, on=BuiltOn(version))
+            finally:
+                missing.unpersist()
+            return count
+
+        return self.retried(table, work)
 
     def merge(
         self, table: str, rows: DataFrame, on: BuiltOn | None = None, update: Mapping[str, Column] | None = None
@@ -268,7 +278,7 @@ class Lake:
         if on is not None:
             # the number of a transaction must grow: one more than the version that the rows were computed from
             settings |= {f"{DELTA}.write.txnAppId": "akt_spark", f"{DELTA}.write.txnVersion": str(on.version + 1)}
-            settings |= {f"{DELTA}.commitInfo.userMetadata": json.dumps(on.note)}
+            settings |= {f"{DELTA}.commitInfo.userMetadata": json.dumps(on.note)} if on.note else {}
         for key, value in settings.items():
             self.spark.conf.unset(key) if value is None else self.spark.conf.set(key, value)
         try:
@@ -280,11 +290,14 @@ class Lake:
     def _delta(self, table: str) -> DeltaTable:
         return DeltaTable.forPath(self.spark, self.path(table)).alias("old")
 
+    def _log(self, table: str) -> JavaObject:
+        log = self.spark._jvm.org.apache.spark.sql.delta.DeltaLog
+        return log.forTable(self.spark._jsparkSession, self.path(table))
+
     def _snapshot(self, table: str) -> JavaObject:
         # DeltaTable.history starts Spark jobs (half a second); a night asks for many versions
-        jvm = self.spark._jvm
-        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
-        return log.update(False, jvm.scala.Option.empty(), jvm.scala.Option.empty())
+        nothing = self.spark._jvm.scala.Option.empty()
+        return self._log(table).update(False, nothing, nothing)
 
 
 def _equal(key: Iterable[str]) -> str:

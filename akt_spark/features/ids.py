@@ -45,7 +45,7 @@ def _extend(lake: Lake, table: str, ids: DataFrame, bucket_rows: int) -> int:
         if count:
             highest = known.agg(F.max("idx")).head()[0] or 0
             numbered = _numbered(new, key, buckets=-(-count // bucket_rows))
-            lake.append(table, numbered.withColumn("idx", F.col("idx") + highest), on=BuiltOn(version, {}))
+            lake.append(table, numbered.withColumn("idx", F.col("idx") + highest), on=BuiltOn(version))
     finally:
         new.unpersist()
     return count

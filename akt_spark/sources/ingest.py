@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from akt_spark.errors import SourceError
 from akt_spark.features.ids import extend_index
-from akt_spark.lake import Lake, Table
+from akt_spark.lake import BuiltOn, Lake, Table
 from akt_spark.sources.accounts import Tally, quarantine, tally
 from akt_spark.sources.gate import check_gate
 from akt_spark.sources.raw import ROW_JSON
@@ -139,12 +139,14 @@ def _merge_changed(lake: Lake, table: str, rows: Callable[[], DataFrame], stamp:
     (key,) = Table.load(table).key
 
     def work() -> tuple[int, int]:
-        known = lake.read(table).select(key, stamp.alias("known"))
+        version = lake.version(table)
+        known = lake.read(table, version).select(key, stamp.alias("known"))
         compared = rows().withColumn("stamp", stamp).join(known, on=key, how="left")
         different = compared.where(~F.col("stamp").eqNullSafe(F.col("known")))
         count, changed = different.agg(F.count("*"), F.count("known")).head()
         if count:
-            lake.merge(table, different.drop("stamp", "known"))
+            write = lake.merge if changed else lake.append
+            write(table, different.drop("stamp", "known"), on=BuiltOn(version))
         return count - changed, changed
 
     return lake.retried(table, work)
