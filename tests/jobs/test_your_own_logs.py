@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import readme
 from jobs_night import REPOSITORY, run
 
 from akt_spark.conf_file import load
 from akt_spark.sources.preview import preview
-from akt_spark.sources.shop import ShopSize, generate
+from akt_spark.sources.shop_catalogue import draw_items
+from akt_spark.sources.shop_traffic import draw_events
+from akt_spark.sources.shop_world import ShopSize, World
 
 PAGE = "docs/your_own_logs.md"
 DS = date(2024, 1, 20)
@@ -34,7 +37,17 @@ def _export(folder: Path) -> None:
     exec(compile(_here(program, folder), PAGE, "exec"), {})
 
 
-def test_the_page_and_the_commands_agree(tmp_path):
+def _small_shop(folder: Path) -> None:
+    """What the page's shop command writes, smaller and without Spark."""
+    folder.mkdir()
+    world, start = World(ShopSize(users=30, items=20, groups=4), seed=1), date(2024, 1, 1)
+    draw_items(world, 0, start).to_parquet(folder / "items.parquet")
+    events = draw_events(world, 0)
+    events["event_time"] = pd.Timestamp(start) + pd.to_timedelta(events["second"], unit="s")
+    events.to_parquet(folder / "events.parquet")
+
+
+def test_the_page_and_the_commands_agree():
     jobs = [command.split() for command in readme.commands(PAGE) if command.startswith("spark-submit")]
     assert all((REPOSITORY / words[1]).is_file() for words in jobs)
     assert {words[words.index("--ds") + 1] for words in jobs} == {DS.isoformat()}
@@ -42,7 +55,7 @@ def test_the_page_and_the_commands_agree(tmp_path):
 
 
 def test_the_pages_mapping_understands_the_pages_files(spark, tmp_path):
-    generate(spark, tmp_path / "shop", ShopSize(users=30, items=20, groups=4, days=20), seed=1, start=date(2024, 1, 1))
+    _small_shop(tmp_path / "shop")
     _export(tmp_path)
     text = "\n".join(preview(spark, load(_write_mapping(tmp_path)), DS))
     for words in ("ITEMS  20 rows", "USERS  0 rows", "material: ", "bytes", "not used: warehouse"):
