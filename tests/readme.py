@@ -1,4 +1,4 @@
-"""What the README tells people to type, for the tests that type it."""
+"""What the README and the pages of docs/ tell people to type, for the tests that type it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import re
 import shlex
 from pathlib import Path
 
-TEXT = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, page: str = "README.md") -> list[str]:
     """The code blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+    text = (REPOSITORY / page).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def commands() -> list[str]:
+def commands(page: str = "README.md") -> list[str]:
     """Every line of the shell blocks."""
-    return [line for block in blocks("sh") for line in block.splitlines()]
+    return [line for block in blocks("sh", page) for line in block.splitlines()]
 
 
 def command(start: str, options: dict[str, str]) -> list[str]:

@@ -51,8 +51,8 @@ def read(spark: SparkSession, source: LogsSource, ds: date) -> RawData:
 
     def notes() -> list[str]:
         unused = [note for name in parts for note in _unused(name, parts[name], getattr(source, name))]
-        missing = f"{failures.value:,} photos could not be fetched: their items have none" if failures.value else None
-        return [*unused, *([missing] if missing else [])]
+        missing = [f"photos that could not be fetched: {failures.value:,}; their items have none"]
+        return [*unused, *(missing if failures.value else [])]
 
     users = _together(parts["users"], source.users) if source.users else no_users(spark)
     return RawData(

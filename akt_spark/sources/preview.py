@@ -44,7 +44,7 @@ def _section(name: str, judged: DataFrame) -> Iterator[str]:
     columns = [column for column in judged.columns if column not in HIDDEN]
     groups = _groups(judged, columns)
     rows = sum(group["rows"] for group in groups)
-    yield f"\n{name.upper()}  {rows:,} rows"
+    yield f"\n{name.upper()}  {_rows(rows)}"
     if not rows:
         return
     accepted = [group for group in groups if group["rule"] is None]
@@ -107,7 +107,7 @@ def _times(accepted: list[Row]) -> Iterator[str]:
 def _rejected(groups: list[Row], rows: int) -> Iterator[str]:
     later = sum(group["rows"] for group in groups if group["rule"] == NOT_YET)
     if later:
-        yield _line("not yet due", f"{later:,} rows of later days than --ds")
+        yield _line("not yet due", f"{_rows(later)} of later days than --ds")
     counts, examples = Counter[str](), dict[str, Row]()
     for group in groups:
         if group["rule"] not in (None, NOT_YET):
@@ -116,7 +116,7 @@ def _rejected(groups: list[Row], rows: int) -> Iterator[str]:
     if not counts:
         yield _line("rejected", "none")
         return
-    yield _line("rejected", f"{counts.total():,} rows ({_share(counts.total(), rows)}), which go to bronze.quarantine")
+    yield _line("rejected", f"{_rows(counts.total())} ({_share(counts.total(), rows)}), which go to bronze.quarantine")
     for why, count in counts.most_common():
         example = examples[why]
         yield f"    {count:>9,}  {example[VERDICT]}"
@@ -146,6 +146,10 @@ def _cell(value: Any) -> str:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def _share(part: int, whole: int) -> str:

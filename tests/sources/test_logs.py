@@ -153,7 +153,7 @@ def test_a_catalogue_gets_paths_prices_and_attributes(items: tuple[dict[str, Row
 def test_a_photo_that_cannot_be_fetched_is_none_and_counted(items: tuple[dict[str, Row], list[str]]) -> None:
     rows, notes = items
     assert (rows["a1"]["image"], rows["a3"]["image"], rows["a4"]["image"]) == (b"jpeg", None, None)
-    assert "1 photos could not be fetched: their items have none" in notes
+    assert "photos that could not be fetched: 1; their items have none" in notes
 
 
 def test_columns_that_nobody_maps_are_noted(items: tuple[dict[str, Row], list[str]]) -> None:
@@ -168,7 +168,7 @@ def test_a_preview_shows_it_all_and_needs_no_lake(spark: SparkSession, config: C
         "by type     impression 1, click 1, purchase 1",
         "other types hover 1, scroll 1 (not stored)",
         "2024-01-15 09:00:00 to 2024-01-15 09:05:00",
-        "not yet due 1 rows",
+        "not yet due 1 row of later days",
         "event_order 100 %",
         '{"line":"u2;\\"a2;view',
         "Kitchen > Pots",
