@@ -21,6 +21,7 @@ from pydantic import (
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 EventType = Literal["impression", "click", "cart", "purchase"]
+PositiveEvent = Literal["click", "cart", "purchase"]
 
 
 class Section(BaseModel):
@@ -234,8 +235,15 @@ class SemanticConfig(Section):
 class SamplesConfig(Section):
     """Training samples."""
 
+    negatives: Literal["impressions", "uniform", "popularity"] = Field(
+        "impressions", description="what was shown and not clicked; or drawn from items live at the time"
+    )
+    negatives_per_positive: PositiveInt = Field(4, description="drawn for every positive; unused with impressions")
+    positive_events: list[PositiveEvent] = Field(
+        ["click", "cart", "purchase"], min_length=1, description="the positives that negatives are drawn for"
+    )
     block_rows: PositiveInt = Field(8192, description="rows a file (one row group): the unit that readers shuffle")
-    seed: int = Field(1, description="of the placement of samples in blocks")
+    seed: int = Field(1, description="of the placement of samples in blocks and of drawn negatives")
 
 
 class ModelConfig(Section):
