@@ -363,6 +363,20 @@ class ReportConfig(Section):
     example_clusters: PositiveInt = Field(8, description="clusters shown with their titles")
 
 
+class MaintenanceConfig(Section):
+    """What jobs/maintain.py keeps and removes (docs/maintenance.md)."""
+
+    keep_runs: PositiveInt = Field(
+        14, description="newest runs whose table versions, rankers, predictions and vectors stay"
+    )
+    keep_codebooks: NonNegativeInt = Field(2, description="newest retired codebooks of an entity that stay, with IDs")
+    retention_hours: Annotated[int, Field(ge=168)] = Field(
+        168, description="nothing is removed that was in use this short ago; at least a week, as Delta asks"
+    )
+    small_files: PositiveInt = Field(16, description="files too many that a table may have before it is compacted")
+    file_mb: PositiveInt = Field(128, description="size of compacted files")
+
+
 class Config(Section):
     """Everything. See ``conf/default.yaml``."""
 
@@ -381,6 +395,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
+    maintenance: MaintenanceConfig = MaintenanceConfig()
 
     @model_validator(mode="after")
     def _reference_is_trained(self) -> Config:
