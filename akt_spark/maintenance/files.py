@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import ceil
@@ -11,7 +12,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from akt_spark.config import MaintenanceConfig
@@ -22,6 +23,8 @@ from akt_spark.lake import Lake, Table
 AS_WRITTEN = ("training.samples", "training.items", "training.users")
 OPTIMIZE = "spark.databricks.delta.optimize"
 INVENTORY = "maintenance_inventory"
+# VACUUM would log its start and end as two versions of the table, and stages that read it would run again
+QUIET = {"spark.databricks.delta.vacuum.logging.enabled": "false"}
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,9 @@ def compact(lake: Lake, table: str, config: MaintenanceConfig) -> None:
     """
     order = clustering(table)
     zorder = f" ZORDER BY ({', '.join(order)})" if order else ""
-    settings = {f"{OPTIMIZE}.maxFileSize": _bytes(config), f"{OPTIMIZE}.minFileSize": _bytes(config)}
-    conf = lake.spark.conf
-    before = {key: conf.get(key, None) for key in settings}
-    try:
-        for key, value in settings.items():
-            conf.set(key, str(value))
+    size = str(_bytes(config))
+    with _settings(lake.spark, {f"{OPTIMIZE}.maxFileSize": size, f"{OPTIMIZE}.minFileSize": size}):
         lake.spark.sql(f"OPTIMIZE delta.`{lake.path(table)}`{zorder}")
-    finally:
-        for key, value in before.items():
-            conf.unset(key) if value is None else conf.set(key, value)
 
 
 def vacuum(lake: Lake, table: str, pinned: Iterable[int], retention_hours: int, dry_run: bool) -> Size:
@@ -82,7 +78,8 @@ def vacuum(lake: Lake, table: str, pinned: Iterable[int], retention_hours: int, 
     Returns:
         What was removed, or would be.
     """
-    old = _untouched(lake, table, datetime.now(UTC) - timedelta(hours=retention_hours))
+    since = datetime.now(UTC) - timedelta(hours=retention_hours)
+    old = _untouched(lake, table, since)
     current = _names(lake.read(table, lake.version(table)))
     candidates = {name: file for name, file in old.items() if name not in current}
     readable = _readable_versions(lake, table) if candidates else set()
@@ -99,14 +96,26 @@ def vacuum(lake: Lake, table: str, pinned: Iterable[int], retention_hours: int, 
     statement = (
         f"VACUUM delta.`{lake.path(table)}` USING INVENTORY (SELECT * FROM {INVENTORY}) RETAIN {retention_hours} HOURS"
     )
-    try:
-        doomed = [row[0] for row in lake.spark.sql(f"{statement} DRY RUN").collect()]
-        if doomed and not dry_run:
+    with _settings(lake.spark, QUIET):
+        if dry_run:
+            gone = {_name(row[0]) for row in lake.spark.sql(f"{statement} DRY RUN").collect()}
+        else:
             lake.spark.sql(statement)
+            gone = candidates.keys() - _untouched(lake, table, since).keys()
+    lake.spark.catalog.dropTempView(INVENTORY)
+    return Size(len(gone), sum(candidates[name][1] for name in gone))
+
+
+@contextmanager
+def _settings(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
+    before = {key: spark.conf.get(key, None) for key in settings}
+    for key, value in settings.items():
+        spark.conf.set(key, value)
+    try:
+        yield
     finally:
-        lake.spark.catalog.dropTempView(INVENTORY)
-    sizes = [candidates[_name(path)][1] for path in doomed]
-    return Size(len(sizes), sum(sizes))
+        for key, value in before.items():
+            spark.conf.unset(key) if value is None else spark.conf.set(key, value)
 
 
 def _bytes(config: MaintenanceConfig) -> int:
