@@ -93,10 +93,16 @@ def models(lake: Lake) -> None:
             | {"revision": name, "base_revision": f"raw of {name}"}
             | {"ds": NIGHTS[n], "chosen_at": NOW + timedelta(days=n)}
             for name, n in chosen.items()
+        ]
+        + [
+            encoder
+            | {"revision": f"raw of {name}", "stage": "raw", "ds": NIGHTS[0]}
+            | {"chosen_at": NOW + timedelta(minutes=n)}
+            for n, name in enumerate(chosen)
         ],
     )
     vector = {"item_id": "i", "content_hash": "h", "vector": [1.0]}
-    bases = [f"raw of {name}" for name in chosen]
+    bases = [*(f"raw of {name}" for name in chosen), "not registered yet"]
     write("content.item_embeddings", [vector | {"revision": name} for name in [*chosen, *bases]])
 
 
@@ -187,7 +193,7 @@ def test_published_codebooks_candidates_and_the_newest_retired_stay(old, maintai
 def test_vectors_stay_while_a_kept_run_a_codebook_or_another_encoder_needs_them(old, maintained):
     kept = {row["revision"] for row in old.lake.read("content.item_embeddings").collect()}
     needed = {"shared", "e2", "e4", "of a kept run", "newest"}
-    assert kept == needed | {f"raw of {name}" for name in needed}
+    assert kept == needed | {f"raw of {name}" for name in needed} | {"not registered yet"}
 
 
 def test_a_killed_run_is_finished_by_the_next_and_one_more_changes_nothing(maintained):

@@ -11,7 +11,6 @@ from math import ceil
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
-from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -82,10 +81,7 @@ def vacuum(lake: Lake, table: str, pinned: Iterable[int], retention_hours: int, 
     old = _untouched(lake, table, since)
     current = _names(lake.read(table, lake.version(table)))
     candidates = {name: file for name, file in old.items() if name not in current}
-    readable = _readable_versions(lake, table) if candidates else set()
-    for version in sorted(readable.intersection(pinned)):
-        if not candidates:
-            break
+    for version in _readable(lake, table, pinned) if candidates else ():
         needed = _names(lake.read(table, version))
         candidates = {name: file for name, file in candidates.items() if name not in needed}
     if not candidates:
@@ -130,10 +126,12 @@ def _untouched(lake: Lake, table: str, since: datetime) -> dict[str, tuple[str, 
     return {_name(row["path"]): tuple(row) for row in files.collect()}
 
 
-def _readable_versions(lake: Lake, table: str) -> set[int]:
-    """Versions whose log entries still stand."""
-    history = DeltaTable.forPath(lake.spark, lake.path(table)).history()
-    return {row["version"] for row in history.select("version").collect()}
+def _readable(lake: Lake, table: str, versions: Iterable[int]) -> list[int]:
+    """Those of the versions that can still be put together from the log."""
+    jvm = lake.spark._jvm
+    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(lake.spark._jsparkSession, lake.path(table))
+    first = log.history().getEarliestRecreatableCommit()
+    return [version for version in sorted(versions) if version >= first]
 
 
 def _names(rows: DataFrame) -> set[str]:

@@ -72,9 +72,11 @@ def dropped_codebooks(lake: Lake, keep: int) -> list[tuple[str, str]]:
     return [(entity, version) for entity, versions in sorted(by_entity.items()) for version in versions[keep:]]
 
 
-def needed_revisions(lake: Lake, kept: Runs, without: list[tuple[str, str]]) -> set[str] | None:
-    """Encoder revisions whose vectors stay: chosen on a day of a kept run or since, or last of all; behind a codebook
-    that stays; and the revisions that feed any of these. None where no encoder or no run is known.
+def dropped_revisions(lake: Lake, kept: Runs, without: list[tuple[str, str]]) -> set[str]:
+    """Encoder revisions whose vectors go.
+
+    Those stay that were chosen on a day of a kept run or since, or last of all; those behind a codebook that stays;
+    those that feed any of these; and those that ``content.encoders`` does not name (yet).
 
     Args:
         lake: the tables.
@@ -82,12 +84,10 @@ def needed_revisions(lake: Lake, kept: Runs, without: list[tuple[str, str]]) -> 
         without: codebooks that do not stay.
     """
     if not lake.exists(ENCODERS) or kept.first_day is None:
-        return None
+        return set()
     rows = lake.read(ENCODERS).select("revision", "entity", "stage", "base_revision", "ds", "chosen_at", "status")
-    rows = rows.where("status = 'registered'").orderBy("ds", "chosen_at").collect()
-    if not rows:
-        return None
-    last = {(row["entity"], row["stage"]): row["revision"] for row in rows}
+    rows = rows.orderBy("ds", "chosen_at").collect()
+    last = {(row["entity"], row["stage"]): row["revision"] for row in rows if row["status"] == "registered"}
     needed = {row["revision"] for row in rows if row["ds"] >= kept.first_day} | set(last.values())
     if lake.exists(CODEBOOKS):
         books = lake.read(CODEBOOKS).select("entity", "codebook_version", "encoder_revision").collect()
@@ -95,4 +95,4 @@ def needed_revisions(lake: Lake, kept: Runs, without: list[tuple[str, str]]) -> 
     bases = {row["revision"]: row["base_revision"] for row in rows if row["base_revision"]}
     while feeding := {bases[revision] for revision in needed if revision in bases} - needed:
         needed |= feeding
-    return needed
+    return {row["revision"] for row in rows} - needed

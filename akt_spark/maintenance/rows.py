@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from akt_spark.config import MaintenanceConfig
 from akt_spark.lake import Lake
-from akt_spark.maintenance.policy import CHECKPOINTS, CODEBOOKS, Runs, dropped_codebooks, needed_revisions
+from akt_spark.maintenance.policy import CHECKPOINTS, CODEBOOKS, Runs, dropped_codebooks, dropped_revisions
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def removals(lake: Lake, runs: Runs, config: MaintenanceConfig) -> list[Removal]
     Curves, gates, health, metrics and ``ops.runs`` stay for ever: they are small, and are what one compares nights by.
     """
     books = dropped_codebooks(lake, config.keep_codebooks)
-    found = [*_of_runs(runs), *_of_codebooks(books), *_of_encoders(needed_revisions(lake, runs, books))]
+    found = [*_of_runs(runs), *_of_codebooks(books), *_of_encoders(dropped_revisions(lake, runs, books))]
     return [removal for removal in found if lake.exists(removal.table)]
 
 
@@ -55,8 +55,8 @@ def _of_codebooks(dropped: list[tuple[str, str]]) -> Iterator[Removal]:
         yield Removal(CODEBOOKS, book & (F.col("entity") == entity) & (F.col("status") == "retired"), why)
 
 
-def _of_encoders(needed: set[str] | None) -> Iterator[Removal]:
-    if needed is not None:
+def _of_encoders(dropped: set[str]) -> Iterator[Removal]:
+    if dropped:
         for entity in ("item", "user"):
-            rows = ~F.col("revision").isin(*needed)
+            rows = F.col("revision").isin(*dropped)
             yield Removal(f"content.{entity}_embeddings", rows, "vectors of encoders no longer in use")
