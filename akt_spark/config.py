@@ -23,6 +23,7 @@ from pydantic import (
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 EventType = Literal["impression", "click", "cart", "purchase"]
+PositiveEvent = Literal["click", "cart", "purchase"]
 
 
 class Section(BaseModel):
@@ -396,8 +397,15 @@ class SemanticConfig(Section):
 class SamplesConfig(Section):
     """Training samples."""
 
+    negatives: Literal["impressions", "uniform", "popularity"] = Field(
+        "impressions", description="what was shown and not clicked; or drawn from items live at the time"
+    )
+    negatives_per_positive: PositiveInt = Field(4, description="drawn for every positive; unused with impressions")
+    positive_events: list[PositiveEvent] = Field(
+        ["click", "cart", "purchase"], min_length=1, description="the positives that negatives are drawn for"
+    )
     block_rows: PositiveInt = Field(8192, description="rows a file (one row group): the unit that readers shuffle")
-    seed: int = Field(1, description="of the placement of samples in blocks")
+    seed: int = Field(1, description="of the placement of samples in blocks and of drawn negatives")
 
 
 class ModelConfig(Section):
@@ -517,6 +525,20 @@ class ReportConfig(Section):
     example_clusters: PositiveInt = Field(8, description="clusters shown with their titles")
 
 
+class MaintenanceConfig(Section):
+    """What jobs/maintain.py keeps and removes (docs/maintenance.md)."""
+
+    keep_runs: PositiveInt = Field(
+        14, description="newest runs whose table versions, rankers, predictions and vectors stay"
+    )
+    keep_codebooks: NonNegativeInt = Field(2, description="newest retired codebooks of an entity that stay, with IDs")
+    retention_hours: Annotated[int, Field(ge=168)] = Field(
+        168, description="nothing is removed that was in use this short ago; at least a week, as Delta asks"
+    )
+    small_files: PositiveInt = Field(16, description="files too many that a table may have before it is compacted")
+    file_mb: PositiveInt = Field(128, description="size of compacted files")
+
+
 class Config(Section):
     """Everything. See ``conf/default.yaml``."""
 
@@ -536,6 +558,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
+    maintenance: MaintenanceConfig = MaintenanceConfig()
 
     @model_validator(mode="after")
     def _reference_is_trained(self) -> Config:

@@ -9,7 +9,7 @@ import argparse
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import NoReturn
 
@@ -29,18 +29,27 @@ UNREADABLE = ("CANNOT_READ_FILE_FOOTER", "FAILED_READ_FILE", "is not a Parquet f
 
 def main(name: str, arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one stage as a job."""
-    _exit(name, (stage(name),), arguments)
+    args = _with_day(_parser(name)).parse_args(arguments)
+    _exit(name, lambda: _run(name, (stage(name),), args))
 
 
 def nightly(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs all stages in order; those with nothing to do are skipped."""
-    _exit("nightly", STAGES, arguments)
+    args = _with_day(_parser("nightly")).parse_args(arguments)
+    _exit("nightly", lambda: _run("nightly", STAGES, args))
 
 
-def _exit(job: str, stages: Sequence[Stage], arguments: Sequence[str] | None) -> NoReturn:
-    args = _parser(job).parse_args(arguments)
+def maintain(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Removes what the policy does not keep, and compacts small files."""
+    parser = _parser("maintain")
+    parser.add_argument("--dry-run", action="store_true", help="says what would be done, and changes nothing")
+    args = parser.parse_args(arguments)
+    _exit("maintain", lambda: _maintain(args))
+
+
+def _exit(job: str, work: Callable[[], None]) -> NoReturn:
     try:
-        _run(job, stages, args)
+        work()
     except AktError as error:
         print(f"\n{job}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -59,13 +68,17 @@ def _exit(job: str, stages: Sequence[Stage], arguments: Sequence[str] | None) ->
 def _parser(job: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=job)
     parser.add_argument("--conf-file", help="YAML configuration; without it, the defaults of conf/default.yaml")
-    parser.add_argument("--ds", required=True, type=_day, help="the closed day to work for, YYYY-MM-DD (UTC)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="a.b=c", help="overrides one key; may be given again"
     )
     parser.set_defaults(dry_run=False)
     if job == "ingest":
         parser.add_argument("--dry-run", action="store_true", help="shows what it makes of the files, writes nothing")
+    return parser
+
+
+def _with_day(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("--ds", required=True, type=_day, help="the closed day to work for, YYYY-MM-DD (UTC)")
     return parser
 
 
@@ -111,6 +124,20 @@ def _preview(spark: SparkSession, config: Config, ds: date) -> None:
 
     for line in preview(spark, config, ds):
         print(line, flush=True)
+
+
+def _maintain(args: argparse.Namespace) -> None:
+    from akt_spark.maintenance.maintain import maintain
+
+    config = load(args.conf_file, args.set)
+    spark = spark_session(config.spark, "akt_spark maintain")
+    try:
+        if args.dry_run:
+            print("dry run: nothing is changed; this would be done")
+        for line in maintain(Lake(spark, config.lake.root), config.maintenance, args.dry_run):
+            print(line, flush=True)
+    finally:
+        spark.stop()
 
 
 def _summarise(record: Record) -> None:

@@ -1,5 +1,6 @@
 -- key: event_id
 -- written by: ingest
+-- clustered by: ds, item_id, user_id
 CREATE TABLE IF NOT EXISTS bronze.events (
   event_id STRING NOT NULL COMMENT 'hash of the content where the source has no id of its own, so that loading a file twice adds nothing',
   user_id STRING NOT NULL COMMENT 'who acted',

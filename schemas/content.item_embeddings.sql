@@ -1,5 +1,6 @@
 -- key: item_id, revision
 -- written by: embed
+-- clustered by: item_id
 CREATE TABLE IF NOT EXISTS content.item_embeddings (
   item_id STRING NOT NULL COMMENT 'the item',
   revision STRING NOT NULL COMMENT 'the encoder revision that made the vector (content.encoders), raw or aligned',

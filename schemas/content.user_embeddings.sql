@@ -1,5 +1,6 @@
 -- key: user_id, revision
 -- written by: embed
+-- clustered by: user_id
 CREATE TABLE IF NOT EXISTS content.user_embeddings (
   user_id STRING NOT NULL COMMENT 'the user',
   revision STRING NOT NULL COMMENT 'the user encoder that made the vector (content.encoders)',

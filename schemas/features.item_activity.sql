@@ -1,5 +1,6 @@
 -- key: item_id, ds
 -- written by: build_activity
+-- clustered by: item_id, ds
 CREATE TABLE IF NOT EXISTS features.item_activity (
   item_id STRING NOT NULL COMMENT 'the item',
   ds DATE NOT NULL COMMENT 'a UTC day on which the item was active; as-of D is the last row with ds <= D',

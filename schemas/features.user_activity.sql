@@ -1,5 +1,6 @@
 -- key: user_id, ds
 -- written by: build_activity
+-- clustered by: user_id, ds
 CREATE TABLE IF NOT EXISTS features.user_activity (
   user_id STRING NOT NULL COMMENT 'the user',
   ds DATE NOT NULL COMMENT 'a UTC day on which the user was active; as-of D is the last row with ds <= D',

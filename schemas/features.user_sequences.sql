@@ -1,5 +1,6 @@
 -- key: user_id
 -- written by: build_sequences
+-- clustered by: user_id
 CREATE TABLE IF NOT EXISTS features.user_sequences (
   user_id STRING NOT NULL COMMENT 'the user',
   as_of DATE NOT NULL COMMENT 'UTC day of the newest of these events',

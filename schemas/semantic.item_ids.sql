@@ -1,5 +1,6 @@
 -- key: item_id, codebook_version
 -- written by: build_semantic_ids
+-- clustered by: codebook_version, sid
 CREATE TABLE IF NOT EXISTS semantic.item_ids (
   item_id STRING NOT NULL COMMENT 'the item',
   codebook_version STRING NOT NULL COMMENT 'the codebook that assigned the ID (semantic.codebooks)',

@@ -1,5 +1,6 @@
 -- key: user_id, codebook_version
 -- written by: build_semantic_ids
+-- clustered by: codebook_version, sid
 CREATE TABLE IF NOT EXISTS semantic.user_ids (
   user_id STRING NOT NULL COMMENT 'the user',
   codebook_version STRING NOT NULL COMMENT 'the codebook that assigned the ID (semantic.codebooks)',

@@ -1,5 +1,6 @@
 -- key: run_id, variant, seed, sample_id
 -- written by: score
+-- clustered by: run_id, item_idx
 CREATE TABLE IF NOT EXISTS serving.predictions (
   run_id STRING NOT NULL COMMENT 'the run that trained the model',
   variant STRING NOT NULL COMMENT 'name under ranker.variants',

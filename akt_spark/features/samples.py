@@ -1,11 +1,11 @@
-"""Training samples: labelled impressions with point-in-time features, and the look-up snapshots beside them."""
+"""Training samples: labelled events with point-in-time features, and the look-up snapshots beside them."""
 
 from __future__ import annotations
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from akt_spark.config import FeaturesConfig
+from akt_spark.config import FeaturesConfig, SamplesConfig
 from akt_spark.errors import DataError
 from akt_spark.features.activity import COUNTS, ENTITIES, activity_vector, join_strictly_before
 from akt_spark.features.blocks import block_counts, placed_in_blocks
@@ -13,11 +13,13 @@ from akt_spark.features.events import events_until
 from akt_spark.features.histories import padded, with_histories
 from akt_spark.features.labels import labelled_impressions
 from akt_spark.features.lookups import lookup_rows
+from akt_spark.features.negatives import popularity_gains, uniform_gains, with_sampled_negatives
 from akt_spark.lake import Lake
 from akt_spark.stage import Context, Outcome
 
 SPLITS = ("train", "validation", "test")
 FILES_PER_RANK = 2
+IDENTITY = ("event_id", "user_id", "item_id", "event_time", "event_order", "ds")
 
 
 def run(ctx: Context) -> Outcome:
@@ -25,7 +27,8 @@ def run(ctx: Context) -> Outcome:
 
     Raises:
         MissingInput: when an input table does not exist.
-        DataError: when the split leaves no training or no test samples, or an active id has no index.
+        DataError: when the log has none of the events that ``samples.negatives`` needs, the split leaves no training or
+            no test samples, or an active id has no index.
     """
     config, lake = ctx.config, ctx.lake
     events = events_until(lake, ctx.ds)
@@ -34,7 +37,8 @@ def run(ctx: Context) -> Outcome:
     indices = {entity: lake.read(f"features.{entity}_index") for entity in ENTITIES}
     _check_indexed(logs, indices)
     lookups = {entity: lookup_rows(ctx, entity) for entity in ENTITIES}  # a missing input shows before the long work
-    samples = sample_features(events, logs, indices, config.features).withColumn("split", _split(ctx))
+    labelled = labelled_events(events, logs["item"], lake.read("bronze.items"), config.samples, config.features)
+    samples = sample_features(labelled, events, logs, indices, config.features).withColumn("split", _split(ctx))
     blocks = block_counts(rows, config.samples.block_rows, FILES_PER_RANK * config.training.ranks)
     lake.overwrite("training.samples", placed_in_blocks(samples, blocks, config.samples.seed))
     for entity, lookup in lookups.items():
@@ -47,27 +51,55 @@ def run(ctx: Context) -> Outcome:
     )
 
 
-def sample_features(
-    events: DataFrame, logs: dict[str, DataFrame], indices: dict[str, DataFrame], config: FeaturesConfig
+def labelled_events(
+    events: DataFrame, item_activity: DataFrame, catalogue: DataFrame, config: SamplesConfig, features: FeaturesConfig
 ) -> DataFrame:
-    """Every impression of ``events`` with its label, and its features as they were known strictly before it.
-
-    Shuffles: by user and item (labels), by item (activity), twice by user (activity, history). Rows stay narrow until
-    the history comes last. Index look-ups are broadcast while they are small.
+    """What becomes a sample, with its label: impressions, or positives and items drawn as their negatives.
 
     Args:
         events: rows with the columns of ``bronze.events``.
+        item_activity: rows of ``features.item_activity``.
+        catalogue: rows of ``bronze.items``.
+        config: where negatives come from.
+        features: the click window.
+
+    Returns:
+        The columns ``IDENTITY`` and ``label`` FLOAT. Shuffles: one for impressions; for drawn negatives see there.
+    """
+    if config.negatives == "impressions":
+        return labelled_impressions(events, features.click_window_minutes).select(*IDENTITY, "label")
+    uniform = config.negatives == "uniform"
+    gains = (
+        uniform_gains(item_activity, catalogue) if uniform else popularity_gains(item_activity, config.positive_events)
+    )
+    positives = events.where(F.col("event_type").isin(config.positive_events)).select(*IDENTITY)
+    return with_sampled_negatives(positives, gains, config.negatives_per_positive, config.seed)
+
+
+def sample_features(
+    labelled: DataFrame,
+    events: DataFrame,
+    logs: dict[str, DataFrame],
+    indices: dict[str, DataFrame],
+    config: FeaturesConfig,
+) -> DataFrame:
+    """Every labelled event with its features as they were known strictly before it.
+
+    Shuffles: by item (activity), twice by user (activity, history). Rows stay narrow until the history comes last.
+    Index look-ups are broadcast while they are small.
+
+    Args:
+        labelled: the columns of `labelled_events`.
+        events: rows with the columns of ``bronze.events``, of which histories are made.
         logs: rows of ``features.<entity>_activity`` for item and user.
         indices: rows of ``features.<entity>_index``, which hold every id of the events.
-        config: history length, click window and CTR prior.
+        config: history length and events, and CTR prior.
 
     Returns:
         The columns of ``training.samples`` but ``split``.
     """
     item_index, user_index = (indices[entity].withColumnRenamed("idx", f"{entity}_idx") for entity in ENTITIES)
-    identity = ("event_id", "user_id", "item_id", "event_time", "event_order", "ds")
-    samples = labelled_impressions(events, config.click_window_minutes).select(*identity, "label")
-    samples = samples.join(item_index, on="item_id", how="inner")
+    samples = labelled.join(item_index, on="item_id", how="inner")
     for entity in ENTITIES:
         log = logs[entity].select(f"{entity}_id", "ds", *COUNTS, "first_ds")
         vector = activity_vector(F.col("state"), F.col("ds"), config)
@@ -113,24 +145,41 @@ def _split(ctx: Context, day: str = "day") -> Column:
 
 
 def _rows_per_split(ctx: Context, events: DataFrame) -> dict[str, int]:
-    """Impressions of every split; refuses an empty training or test period."""
-    impressions = events.where(F.col("event_type") == "impression")
-    found = impressions.groupBy(_split(ctx, "ds").alias("split")).agg(
-        F.count("*").alias("rows"), F.min("ds").alias("first"), F.max("ds").alias("last")
-    )
-    by_split = {row["split"]: row for row in found.collect()}
-    rows = {split: by_split[split]["rows"] if split in by_split else 0 for split in SPLITS}
+    """Samples of every split, drawn negatives counted as if none lacked; refuses an empty training or test period."""
+    config = ctx.config.samples
+    from_impressions = config.negatives == "impressions"
+    kinds = ["impression"] if from_impressions else config.positive_events
+    found = events.where(F.col("event_type").isin(kinds)).groupBy(_split(ctx, "ds").alias("split"))
+    by_split = {row["split"]: row for row in found.agg(F.count("*").alias("rows"), F.min("ds"), F.max("ds")).collect()}
+    if not by_split:
+        raise DataError(_no_events(ctx))
+    each = 1 if from_impressions else 1 + config.negatives_per_positive
+    rows = {split: each * by_split[split]["rows"] if split in by_split else 0 for split in SPLITS}
     for name in ("train", "test"):
         if not rows[name]:
-            days = [day for row in by_split.values() for day in (row["first"], row["last"])]
-            raise DataError(_no_samples(ctx, name, f"from {min(days)} to {max(days)}" if days else "nowhere"))
+            days = [day for row in by_split.values() for day in row[2:]]
+            raise DataError(_no_samples(ctx, name, " and ".join(kinds), f"from {min(days)} to {max(days)}"))
     return rows
 
 
-def _no_samples(ctx: Context, name: str, span: str) -> str:
+def _no_events(ctx: Context) -> str:
+    config = ctx.config.samples
+    if config.negatives == "impressions":
+        return (
+            f"bronze.events has no impressions up to --ds {ctx.ds}, and samples.negatives is 'impressions': set it to "
+            "'uniform' or 'popularity' to draw negatives for the log's positives, or load what was shown"
+        )
+    kinds = ", ".join(config.positive_events)
+    return (
+        f"bronze.events has no {kinds} up to --ds {ctx.ds}, which samples.positive_events names as the positives that "
+        f"'{config.negatives}' negatives are drawn for: name other events there"
+    )
+
+
+def _no_samples(ctx: Context, name: str, kinds: str, span: str) -> str:
     split = ctx.config.split
     return (
-        f"no {name} samples for --ds {ctx.ds}: bronze.events has impressions {span}; with split.validation_days "
+        f"no {name} samples for --ds {ctx.ds}: bronze.events has {kinds} events {span}; with split.validation_days "
         f"{split.validation_days} and split.test_days {split.test_days}, training ends on {split.train_end(ctx.ds)} "
         f"and the test days are those after {split.validation_end(ctx.ds)}. Change these keys, or give another --ds"
     )

@@ -9,6 +9,7 @@ from math import ceil, expm1
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from oracle import Oracle, differences
 from pyspark.sql import functions as F
 
 from akt_spark.conf_file import load
@@ -16,6 +17,7 @@ from akt_spark.errors import DataError, MissingInput
 from akt_spark.features import activity, samples
 from akt_spark.features.activity import ENTITIES, activity_log, daily_counts
 from akt_spark.features.blocks import block_counts, placed_in_blocks
+from akt_spark.features.labels import labelled_impressions
 from akt_spark.features.lookups import ITEM_ATTRIBUTES, lookup_rows
 from akt_spark.lake import Lake
 from akt_spark.stage import Context, Outcome
@@ -52,7 +54,10 @@ def read(lake: Lake, outcome: Outcome) -> Built:
 
 @pytest.fixture(scope="module")
 def events(random_events):
-    return random_events(seed=11, count=2500)
+    """A random log, in whose last days a user and an item appear for the first time."""
+    draw, log = random.Random(12), random_events(seed=11, count=2500)
+    newcomers = [{}] * 8 + [{"user_id": "late"}, {"item_id": "fresh"}]
+    return [replace(e, **draw.choice(newcomers)) if e.event_time.day >= 27 else e for e in log]
 
 
 @pytest.fixture(scope="module")
@@ -145,22 +150,23 @@ def test_every_impression_up_to_ds_is_one_sample_in_the_split_of_its_day(built, 
     assert [note.split(":")[0] for note in built.outcome.notes] == ["train", "validation", "test"]
 
 
-def test_histories_are_padded_dense_indices_and_activity_excludes_the_day_of_the_sample(built, events):
-    item_idx = {item: row["idx"] for item, row in built.items.items()}
-    user_idx = {user: row["idx"] for user, row in built.users.items()}
-    by_id = {event.event_id: event for event in events}
-    for sample_id, row in built.samples.items():
-        event, length = by_id[sample_id], row["history_length"]
-        assert (row["user_idx"], row["item_idx"]) == (user_idx[event.user_id], item_idx[event.item_id])
-        assert len(row["history"]) == LENGTH and row["history"][length:] == [0] * (LENGTH - length)
-        earlier = [e for e in events if e.user_id == event.user_id and e.event_time.date() < row["day"]]
-        assert 0 not in row["history"][:length] and length >= min(
-            LENGTH, sum(e.event_type != "impression" for e in earlier)
-        )
-        first = min((e.event_time.date() for e in earlier), default=row["day"])
-        age = (row["day"] - first).days
-        clicks = sum(e.event_type == "click" for e in earlier)
-        assert activity_counts(row["user_activity"]) == (clicks, age)
+def test_a_thousand_samples_equal_those_of_a_slow_oracle(world, built, events):
+    indices = [{key: row["idx"] for key, row in rows.items()} for rows in (built.items, built.users)]
+    until_ds = [event for event in events if event.event_time.date() <= DS]
+    oracle = Oracle(until_ds, *indices, world.config, DS, first_seen={})
+    impressions = [event for event in until_ds if event.event_type == "impression"]
+    chosen = random.Random(3).sample(impressions, 1000)
+    wrong = {
+        event.event_id: names
+        for event in chosen
+        if (names := differences(built.samples[event.event_id], oracle.row(event, event.item_id, oracle.label(event))))
+    }
+    assert wrong == {}
+    rows = [built.samples[event.event_id] for event in chosen]  # the log is one in which mistakes would show
+    assert 50 < sum(row["label"] for row in rows) < 500
+    assert 50 < sum(row["history_length"] < LENGTH for row in rows) < 950
+    assert any(e.user_id == "late" for e in chosen) and any(e.item_id == "fresh" for e in chosen)
+    assert any(row["item_activity"][4] == 0 for row in rows) and any(row["user_activity"][4] == 0 for row in rows)
 
 
 def activity_counts(vector: list[float]) -> tuple[int, int]:
@@ -180,7 +186,9 @@ def test_no_feature_of_a_sample_changes_with_events_at_or_after_a_cut(world, bui
     changed = frame([event for event in before + flipped + added if event.event_time.date() <= DS])
     logs = {entity: activity_log(daily_counts(changed, entity), entity) for entity in ENTITIES}
     indices = {entity: world.lake.read(f"features.{entity}_index") for entity in ENTITIES}
-    rows = samples.sample_features(changed, logs, indices, world.config.features).collect()
+    config = world.config
+    labelled = labelled_impressions(changed, config.features.click_window_minutes).select(*samples.IDENTITY, "label")
+    rows = samples.sample_features(labelled, changed, logs, indices, config.features).collect()
     found = {row["sample_id"]: row for row in rows}
 
     kept = [event.event_id for event in before if event.event_type == "impression"]
@@ -272,6 +280,15 @@ def test_a_split_without_training_samples_says_which_days_there_are(world):
     early = replace(world, ds=date(2024, 1, 4))
     with pytest.raises(DataError, match=r"no train samples .* from 2024-01-01 to 2024-01-04; .*ends on 2023-12-29"):
         samples.run(early)
+
+
+def test_a_log_without_impressions_names_the_key_to_set(world, frame, log):
+    clicks = log(("u0", "i0", "click", "2024-01-02 10:00"))
+    with pytest.raises(DataError, match=r"no impressions up to .*samples.negatives .*'uniform' or 'popularity'"):
+        samples._rows_per_split(world, clicks)
+    drawn = load(None, ["samples.negatives=uniform", "samples.positive_events=[purchase]"])
+    with pytest.raises(DataError, match=r"no purchase up to --ds 2024-01-31, which samples.positive_events names"):
+        samples._rows_per_split(replace(world, config=drawn), clicks)
 
 
 def test_an_id_without_an_index_ends_the_job(spark, world):

@@ -2,12 +2,14 @@
 
 import pytest
 
-from akt_spark.jobs import main, nightly
+from akt_spark.jobs import main, maintain, nightly
+
+WHOLE = {"nightly": nightly, "maintain": maintain}
 
 
 def attempt(capsys, *arguments, job="build_activity"):
     with pytest.raises(SystemExit) as end:
-        nightly(arguments) if job == "nightly" else main(job, arguments)
+        WHOLE[job](arguments) if job in WHOLE else main(job, arguments)
     return end.value.code, capsys.readouterr().err
 
 
@@ -37,3 +39,13 @@ def test_a_missing_input_ends_with_exit_code_3_and_names_the_job_that_makes_it(c
     code, message = attempt(capsys, "--ds", "2024-01-31", *overrides, job="build_semantic_ids")
     assert code == 3
     assert "does not exist: run jobs/" in message and "Traceback" not in message
+
+
+def test_maintenance_needs_no_day_and_finds_nothing_in_an_empty_lake(capsys, monkeypatch, spark, tmp_path):
+    monkeypatch.setattr(type(spark), "stop", lambda session: None)  # the job finds the session of the tests
+    with pytest.raises(SystemExit) as end:
+        maintain(("--dry-run", "--set", f"lake.root={tmp_path / 'empty'}"))
+    shown = capsys.readouterr().out.splitlines()
+    assert (end.value.code, shown[-1]) == (0, "runs: 0 kept, 0 no longer kept")
+    code, message = attempt(capsys, "--set", "maintenance.retention_hours=1", job="maintain")
+    assert (code, "maintenance.retention_hours" in message) == (2, True)

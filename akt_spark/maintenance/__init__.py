@@ -1,0 +1,1 @@
+"""What keeps a lake small and quick: old rows, models and files removed by policy, small files compacted."""
