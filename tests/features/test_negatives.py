@@ -59,7 +59,7 @@ class World:
 def world(spark, random_events, frame) -> World:
     events = [e for e in random_events(seed=4, count=2500, users=60, items=40) if e.event_time.date() <= DS]
     rows = frame(events).persist()
-    logs = {entity: activity_log(daily_counts(rows), entity).persist() for entity in ENTITIES}
+    logs = {entity: activity_log(daily_counts(rows, entity), entity).persist() for entity in ENTITIES}
     catalogue = spark.createDataFrame([*FIRST_SEEN.items(), ("i0", None)], "item_id string, first_seen date")
     yield World(events, rows, logs, catalogue)
     for frame in (rows, *logs.values()):
