@@ -10,19 +10,15 @@ of the lake as it was and on the maintained one, in turns.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import re
 import shutil
 import statistics
 import tempfile
 import time
 from datetime import UTC, date, datetime, timedelta
-from importlib.metadata import version
 from pathlib import Path
 
+import measure
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -132,7 +128,7 @@ def _filled(lake: Lake, table: str, rows: DataFrame, otherwise: Column | None = 
     return rows.withColumns({field.name: value.cast(field.dataType) for field in lacking}) if lacking else rows
 
 
-def measure(lake: Lake) -> dict[str, dict[str, int]]:
+def sizes(lake: Lake) -> dict[str, dict[str, int]]:
     """Live files, and data files and bytes on disk, of every table."""
     found = {}
     for table in filter(lake.exists, declared_tables()):
@@ -184,8 +180,7 @@ def pinned_rows(lake: Lake, kept: MaintenanceConfig) -> dict[str, list[int]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, help="JSON file to write")
+    parser = measure.parser(__doc__)
     parser.add_argument("--nights", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of all queries on each lake")
     args = parser.parse_args()
@@ -202,11 +197,11 @@ def main() -> None:
         for key in INTERPRETED:
             spark.conf.unset(key)
         shutil.copytree(lake.root, copy)
-        before, seen = measure(lake), pinned_rows(lake, policy)
+        before, seen = sizes(lake), pinned_rows(lake, policy)
         started = time.perf_counter()
         lines = list(maintain(lake, policy))
         seconds = round(time.perf_counter() - started, 1)
-        after, still_seen = measure(lake), pinned_rows(lake, policy)
+        after, still_seen = sizes(lake), pinned_rows(lake, policy)
         again = list(maintain(lake, policy))
         timed = time_queries(spark, {"before": str(copy), "after": lake.root}, args.rounds)
     finally:
@@ -219,29 +214,20 @@ def main() -> None:
     query_seconds = {side: round(sum(t[side] for t in timed.values()), 3) for side in ("before", "after")}
     ratio = {key: round(total["after"][key] / total["before"][key], 3) for key in total["before"]}
     speed_up = round(query_seconds["before"] / query_seconds["after"], 2)
-    result = {
-        "what": f"jobs/maintain.py on a lake of {args.nights} nights; retention 0 instead of waiting a week; "
-        "queries in turns on a copy as it was and on the maintained lake, medians",
-        "machine": {"cores": os.cpu_count(), "cpu": platform.machine(), "shared_with_other_work": True},
-        "versions": {"python": platform.python_version()} | {n: version(n) for n in ("pyspark", "delta-spark")},
-        "rows": [{"table": t, "before": before[t], "after": after[t]} for t in before]
-        + [{"table": "all", **total, "maintain_seconds": seconds}]
-        + [{"query": q, **sides} for q, sides in timed.items()]
-        + [{"query": "all", **query_seconds}],
-        "lines": [line for line in lines if "/" not in line],
-        "bars": [
-            {"name": "live files, after / before", "value": ratio["live_files"], "bar": 0.2,
-             "holds": ratio["live_files"] <= 0.2},
-            {"name": "files on disk, after / before", "value": ratio["files_on_disk"], "bar": 1.0,
-             "holds": ratio["files_on_disk"] < 1.0},
-            {"name": "all queries, before / after", "value": speed_up, "bar": 1.0, "holds": speed_up > 1.0},
-            {"name": "pinned versions have as many rows", "value": seen == still_seen, "bar": True,
-             "holds": seen == still_seen},
-            {"name": "a second run finds nothing to do", "value": len(again) - 1, "bar": 0, "holds": len(again) == 1},
-        ],
-    }  # fmt: skip
-    Path(args.out).write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result["bars"], indent=1))
+    rows = [{"table": t, "before": before[t], "after": after[t]} for t in before]
+    rows += [{"table": "all", **total, "maintain_seconds": seconds}]
+    rows += [{"query": q, **sides} for q, sides in timed.items()] + [{"query": "all", **query_seconds}]
+    rows += [{"line": line} for line in lines if "/" not in line]
+    changed = sum(seen[table] != still_seen[table] for table in seen)
+    bars = [
+        measure.at_most("live files, after / before", ratio["live_files"], 0.2),
+        measure.at_most("files on disk, after / before", ratio["files_on_disk"], 1.0),
+        measure.at_least("all queries, before / after", speed_up, 1.0),
+        measure.at_most("tables whose pinned versions have other row counts than before", changed, 0),
+        measure.at_most("things that a second run finds to do", len(again) - 1, 0),
+    ]
+    note = "retention 0 instead of waiting a week; queries in turns on a copy as it was and on the maintained lake, medians"
+    measure.write(args.out, __doc__.splitlines()[0], ("pyspark", "delta-spark"), rows, bars, note)
 
 
 if __name__ == "__main__":

@@ -46,9 +46,14 @@ def child(command: Sequence[str], environment: Mapping[str, str] | None = None) 
     }
 
 
-def bar(name: str, value: float, at_most: float) -> dict[str, object]:
-    """One claim: a value and the bound that it must not exceed."""
-    return {"name": name, "value": round(value, 3), "bar": f"<= {at_most:g}", "holds": value <= at_most}
+def at_most(name: str, value: float, bound: float) -> dict[str, object]:
+    """A claim: a value that must not be above a bound."""
+    return {"name": name, "value": round(value, 3), "bar": f"<= {bound:g}", "holds": value <= bound}
+
+
+def at_least(name: str, value: float, bound: float) -> dict[str, object]:
+    """A claim: a value that must not be below a bound."""
+    return {"name": name, "value": round(value, 3), "bar": f">= {bound:g}", "holds": value >= bound}
 
 
 def write(out: str, what: str, packages: Sequence[str], rows: list[dict], bars: list[dict], note: str = "") -> None:

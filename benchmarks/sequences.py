@@ -233,13 +233,13 @@ def main() -> None:
     by = {(row["events"], row["engine"]): row for row in rows}
     for events, limit in zip(options.events, (4.0, 2.5), strict=False):
         ratio = by[events, "spark"]["seconds"] / by[events, "duckdb"]["seconds"]
-        bars.append(measure.bar(f"spark against duckdb, {events:,} events, whole process", ratio, limit))
+        bars.append(measure.at_most(f"spark against duckdb, {events:,} events, whole process", ratio, limit))
     small, large = (by[events, "spark"]["peak_gib"] for events in (options.events[0], options.events[-1]))
-    bars.append(measure.bar("peak memory of spark, largest against smallest log", large / small, 1.5))
+    bars.append(measure.at_most("peak memory of spark, largest against smallest log", large / small, 1.5))
     for events in options.events:
         night = by[events, "nights"]
         bars.append(
-            measure.bar(f"night on top of {DAYS}, {events:,} events", night["night"] / night["rebuild"], 1 / 20)
+            measure.at_most(f"night on top of {DAYS}, {events:,} events", night["night"] / night["rebuild"], 1 / 20)
         )
     measure.write(options.out, __doc__.splitlines()[0], ("pyspark", "delta-spark", "duckdb", "polars"), rows, bars)
 
