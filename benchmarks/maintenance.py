@@ -226,7 +226,7 @@ def main() -> None:
         measure.at_most("tables whose pinned versions have other row counts than before", changed, 0),
         measure.at_most("things that a second run finds to do", len(again) - 1, 0),
     ]
-    note = "retention 0 instead of waiting a week; queries in turns on a copy as it was and on the maintained lake, medians"
+    note = "retention 0 instead of a week; queries in turns on a copy as it was and on the maintained lake, medians"
     measure.write(args.out, __doc__.splitlines()[0], ("pyspark", "delta-spark"), rows, bars, note)
 
 
