@@ -13,7 +13,7 @@ from jobs_night import REPOSITORY, run
 from akt_spark.conf_file import load
 from akt_spark.sources.preview import preview
 from akt_spark.sources.shop_catalogue import draw_items
-from akt_spark.sources.shop_traffic import draw_events
+from akt_spark.sources.shop_traffic import draw_events, draw_users
 from akt_spark.sources.shop_world import ShopSize, World
 
 PAGE = "docs/your_own_logs.md"
@@ -42,6 +42,7 @@ def _small_shop(folder: Path) -> None:
     folder.mkdir()
     world, start = World(ShopSize(users=30, items=20, groups=4), seed=1), date(2024, 1, 1)
     draw_items(world, 0, start).to_parquet(folder / "items.parquet")
+    draw_users(world, 0)[["user_id", "profile"]].to_parquet(folder / "users.parquet")
     events = draw_events(world, 0)
     events["event_time"] = pd.Timestamp(start) + pd.to_timedelta(events["second"], unit="s")
     events.to_parquet(folder / "events.parquet")
@@ -58,7 +59,7 @@ def test_the_pages_mapping_understands_the_pages_files(spark, tmp_path):
     _small_shop(tmp_path / "shop")
     _export(tmp_path)
     text = "\n".join(preview(spark, load(_write_mapping(tmp_path)), DS))
-    for words in ("ITEMS  20 rows", "USERS  0 rows", "material: ", "bytes", "not used: warehouse"):
+    for words in ("ITEMS  20 rows", "USERS  30 rows", "material: ", "bytes", "not used: warehouse"):
         assert words in text
     for rejected in ("line malformed", "left out: scroll", "unknown: hover", "event_time missing or unreadable"):
         assert f"1  {rejected}" in text.replace("event_type ", "")
