@@ -26,7 +26,7 @@ $(READY): pyproject.toml uv.lock $(wildcard setup/*)
 demo: setup ## set-up, then a whole night on MovieLens ratings into .demo/
 	@spark-submit jobs/nightly.py --conf-file conf/demo.yaml --ds 2018-09-24
 
-night: setup ## slow tests: a night and stages that are killed and run again, a night on a cluster
+night: setup ## slow tests: killed nights and stages, a cluster, maintenance, the page on your own logs
 	@python -m pytest -m night
 
 test: setup ## the tests, on both cores

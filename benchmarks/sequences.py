@@ -20,13 +20,19 @@ from pathlib import Path
 import duckdb
 import measure
 import polars
+from pyspark.sql import SparkSession
 
 LENGTH = 50
 DAYS, FIRST = 60, date(2024, 1, 1)
 CORES = 2
 KINDS = {"impressions": "impression", "clicks": "click", "carts": "cart", "purchases": "purchase"}
 POSITIVE = ("click", "cart", "purchase")
-OUTPUTS = ("item_activity", "user_activity", "user_sequences")
+BULK = {  # settings for one large load; a night is too small for them
+    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC",
+    "spark.sql.files.maxPartitionBytes": "32m",  # an aggregate of a few days fits the caches of a core
+    "spark.sql.adaptive.coalescePartitions.enabled": "false",
+    "spark.sql.codegen.aggregate.map.twolevel.enabled": "false",
+}
 
 
 def draw(folder: Path, events: int) -> None:
@@ -59,20 +65,17 @@ def _zipf(size: int) -> str:
 
 def with_spark(data: Path, out: Path) -> dict[str, float]:
     """The product's functions; the session's start is told apart from the work."""
-    from pyspark.sql import functions as F
-
     from akt_spark.config import FeaturesConfig
     from akt_spark.features.activity import activity_log, daily_counts
     from akt_spark.features.sequences import user_sequences
 
     started = time.monotonic()
-    spark = _session()
+    spark = _session(BULK)
     ready = time.monotonic()
     events = spark.read.parquet(str(data / "events.parquet"))
     for entity in ("item", "user"):
         activity_log(daily_counts(events, entity), entity).write.parquet(str(out / f"{entity}_activity"))
-    sequences = user_sequences(events, FeaturesConfig(sequence_length=LENGTH))
-    sequences.withColumn("event_times", F.col("event_times")).write.parquet(str(out / "user_sequences"))
+    user_sequences(events, FeaturesConfig(sequence_length=LENGTH)).write.parquet(str(out / "user_sequences"))
     done = time.monotonic()
     spark.stop()
     return {"start": round(ready - started, 2), "work": round(done - ready, 2)}
@@ -162,7 +165,7 @@ def nights(data: Path, out: Path) -> dict[str, float]:
     from akt_spark.lake import Lake
     from akt_spark.stage import Context
 
-    spark = _session()
+    spark = _session({})
     lake = Lake(spark, str(out / "lake"))
     config = load(None, [f"features.sequence_length={LENGTH}", f"lake.root={out / 'lake'}"])
     last = FIRST + timedelta(days=DAYS - 1)
@@ -179,12 +182,12 @@ def nights(data: Path, out: Path) -> dict[str, float]:
     return {name: round(seconds, 2) for name, seconds in measured.items()}
 
 
-def _session():
+def _session(settings: dict[str, str]) -> SparkSession:
     from akt_spark.config import SparkConfig
     from akt_spark.session import spark_session
 
-    # the heap of conf/spark-defaults.conf for every size
-    config = SparkConfig(master=f"local[{CORES}]", shuffle_partitions=16, settings={"spark.driver.memory": "2g"})
+    heap = {"spark.driver.memory": "2g"}  # as in conf/spark-defaults.conf, for every size
+    config = SparkConfig(master=f"local[{CORES}]", shuffle_partitions=32, settings=heap | settings)
     return spark_session(config, "benchmark")
 
 

@@ -13,6 +13,8 @@ from akt_spark.config import MaintenanceConfig
 from akt_spark.lake import Lake, unsafe_for_parquet_readers
 from akt_spark.maintenance.maintain import maintain
 
+pytestmark = pytest.mark.night  # three nights of commits, and VACUUM over all of them
+
 NOW = datetime(2024, 3, 1, 4, tzinfo=UTC)
 NIGHTS = [date(2024, 2, day) for day in range(1, 4)]
 KEEP = 2

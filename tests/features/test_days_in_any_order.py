@@ -76,10 +76,9 @@ def test_after_every_night_the_tables_hold_what_a_bulk_build_holds(night, random
 
     steps = [  # the day of the night, what is loaded before it, and how many tables are rebuilt
         ("bulk", 10, loaded, 3),
-        ("the next night, with later days already in the log", 11, on[11] + far, 0),
-        ("the same night again", 11, [], 0),
-        ("a skipped day", 13, on[13], 0),
-        ("late events beside those of the skipped day, by a night for an older day", 12, on[12] + late, 0),
+        ("a night, with later days already in the log", 13, on[13] + far, 0),
+        ("an older day, with late events beside it", 12, on[11] + on[12] + late, 0),
+        ("the same night again", 12, [], 0),
     ]
     held, until, versions = [], 0, []
     for name, day, new, rebuilt in steps:
@@ -88,7 +87,7 @@ def test_after_every_night_the_tables_hold_what_a_bulk_build_holds(night, random
         assert tables == bulk(held, date(2024, 1, until)), name
         assert notes.count("rebuilt") == rebuilt, (name, notes)
         versions.append([context.lake.version(table) for table in TABLES])
-    assert versions[2] == versions[1], "nothing new makes no version"
+    assert versions[3] == versions[2], "nothing new makes no version"
 
     # a row that leaves the log cannot be followed; a changed parameter neither
     gone = held.pop()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import readme
 import yaml
-from jobs_night import DS, REPOSITORY, Night, run
+from jobs_night import DS, REPOSITORY, VARIANTS, Night, run
 
 
 @pytest.fixture(scope="session")
 def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
-    """The README's two commands, with fewer users and items, other folders and a shorter training."""
+    """The README's two commands, with fewer users, items and variants, other folders and a shorter training."""
     folder = tmp_path_factory.mktemp("night")
     shop = {"--out": str(folder / "shop"), "--users": "250", "--items": "250", "--groups": "12"}
     made = run(*readme.command("python -m akt_spark.sources.shop", shop))
@@ -26,7 +26,10 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     values["alignment"] = {"epochs": 4}
     values["interest"] = {"epochs": 3, "min_variance_ratio": 0.05}
     values["training"] = {"epochs": 2, "batch_size": 128}
-    values["spark"] = {"settings": {"spark.sql.codegen.wholeStage": "false"}}
+    defaults = yaml.safe_load((REPOSITORY / "conf/default.yaml").read_text())["ranker"]["variants"]
+    values["ranker"] = {"variants": {name: defaults[name] for name in VARIANTS}}
+    interpreted = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+    values["spark"] = {"settings": interpreted}
     (folder / "night.yaml").write_text(yaml.safe_dump(values))
     command = readme.command("spark-submit jobs/nightly.py --conf-file conf/shop.yaml", {"--ds": DS})
     finished = run(*[str(folder / "night.yaml") if word == "conf/shop.yaml" else word for word in command])

@@ -10,6 +10,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 DS = "2024-01-20"
+VARIANTS = ("akt_rec", "base")
+QUICK_JVM = "-XX:TieredStopAtLevel=1"  # for runs of a minute the first compiler is the faster one
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ def environment() -> dict[str, str]:
     """The environment of a shell with the virtual environment active, without this process's own Spark."""
     tools = Path(sys.executable).parent
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PYSPARK_", "SPARK_"))}
-    return inherited | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "SPARK_LOCAL_IP": "127.0.0.1"}
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    return inherited | {"PATH": path, "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_SUBMIT_OPTS": QUICK_JVM}
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ import deltalake
 import pandas as pd
 import pytest
 import readme
-from jobs_night import DS, REPOSITORY, environment, run, submit
+from jobs_night import DS, REPOSITORY, VARIANTS, environment, run, submit
 from sklearn.metrics import adjusted_mutual_info_score
 
 
@@ -28,7 +28,7 @@ def versions(lake: Path) -> dict[str, int]:
 def test_the_night_prints_every_stage_and_a_table_of_variants(night):
     for stage in ("ingest", "build_activity", "align_encoder", "build_semantic_ids", "train_ranker", "report"):
         assert f"] {stage} ..." in night.output
-    for variant in ("akt_rec", "base", "prefix_residual", "random_sid"):
+    for variant in VARIANTS:
         assert variant in night.output.rsplit("[11/11]", 1)[1]
 
 
