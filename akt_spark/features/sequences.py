@@ -31,7 +31,7 @@ def run(ctx: Context) -> Outcome:
     def extend(events: DataFrame, on: BuiltOn) -> None:
         newest = user_sequences(events, features).persist()
         try:
-            outcome.rows_out = newest.count()
+            outcome.rows_in, outcome.rows_out = events.count(), newest.count()
             if outcome.rows_out:
                 lake.merge(TABLE, newest, on=on, update=merged(features.sequence_length))
         finally:
