@@ -7,7 +7,7 @@ READY := .venv/.ready
 LAKE ?= .demo/lake
 QUERY ?=
 
-.PHONY: help setup demo test night lint sql clean
+.PHONY: help setup demo test night bench lint sql clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -31,6 +31,9 @@ night: setup ## slow tests: killed nights and stages, a cluster, maintenance, th
 
 test: setup ## the tests, on both cores
 	@python -m pytest -n 2 --dist loadfile
+
+bench: setup ## benchmarks, beside their peers, into benchmarks/results/ (half an hour, on a quiet machine)
+	@for name in sequences maintenance; do python benchmarks/$$name.py --out benchmarks/results/$$name.json; done
 
 lint: setup ## ruff, check and format
 	@ruff check . && ruff format --check .
