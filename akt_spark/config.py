@@ -26,6 +26,17 @@ EventType = Literal["impression", "click", "cart", "purchase"]
 PositiveEvent = Literal["click", "cart", "purchase"]
 
 
+def _as_text(value: Any) -> Any:
+    """Spark's settings and options are text; YAML makes truths and numbers of some."""
+    if not isinstance(value, dict):
+        return value
+    scalars = {key: str(one).lower() for key, one in value.items() if isinstance(one, bool | int | float)}
+    return value | scalars
+
+
+Settings = Annotated[dict[str, str], BeforeValidator(_as_text)]
+
+
 class Section(BaseModel):
     """A part of the configuration: unknown keys and wrong types are errors, values do not change."""
 
@@ -43,7 +54,7 @@ class SparkConfig(Section):
 
     master: str = Field("local[2]", description="used only when the job is not started by spark-submit")
     shuffle_partitions: PositiveInt = Field(4, description="partitions after a shuffle; 2-3 a core")
-    settings: dict[str, str] = Field({}, description="any other spark.* setting")
+    settings: Settings = Field({}, description="any other spark.* setting")
 
 
 class MovieLensSource(Section):
@@ -92,7 +103,7 @@ class TableSource(Section):
     )
     columns: dict[str, Columns] = Field({}, description="our column: theirs, where the names differ")
     names: list[str] | None = Field(None, description="column names of CSV files that have no header line")
-    options: dict[str, str] = Field({}, description="options of Spark's CSV reader, such as sep, quote, multiLine")
+    options: Settings = Field({}, description="options of Spark's CSV reader, such as sep, quote, multiLine")
     encoding: str = Field("UTF-8", description="of CSV and JSON files")
     decimal: Literal[".", ","] = Field(".", description="decimal mark of numbers in text")
     zero_pad: dict[str, PositiveInt] = Field({}, description="id column: its length with leading zeros")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections import Counter
@@ -275,6 +276,32 @@ def test_a_day_has_its_own_files_and_its_own_fingerprint(spark: SparkSession, tm
 
 
 HEADER = "user_id,item_id,event_type,event_time\n"
+
+
+def test_gzipped_files_are_read_like_others(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    for day, ending in ((15, "csv"), (16, "jsonl")):
+        event = {"user_id": f"u{day}", "item_id": "a1", "event_type": "click", "event_time": f"2024-01-{day} 10:00"}
+        text = HEADER + ",".join(event.values()) if ending == "csv" else json.dumps(event)
+        (tmp_path / "log" / f"{day}.{ending}.gz").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "items.csv.gz").write_bytes(gzip.compress("item_id,title\na1,Théière\n".encode()))
+
+    for day, ending in ((15, "csv"), (16, "jsonl")):
+        config = _source(f"path: {tmp_path}/log/*.{ending}.gz", f"path: {tmp_path}/items.csv.gz")
+        with raw_data(spark, config, DAY) as raw:
+            assert [row["user_id"] for row in raw.events.collect()] == [f"u{day}"]
+            assert [row["title"] for row in raw.items.collect()] == ["Théière"]
+
+
+def test_a_quoted_field_may_run_over_lines_where_the_options_say_so(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(HEADER + "u1,a1,click,2024-01-15 10:00\n")
+    (tmp_path / "items.csv").write_text('item_id,title,description\na1,Teapot,"Holds\na litre"\na2,"Cup, blue",\n')
+    config = _source(f"path: {tmp_path / 'log.csv'}", f"path: {tmp_path / 'items.csv'}, options: {{multiLine: true}}")
+    with raw_data(spark, config, DAY) as raw:
+        rows = {row["item_id"]: (row["title"], row["description"], row[VERDICT]) for row in raw.items.collect()}
+    assert rows == {"a1": ("Teapot", "Holds\na litre", None), "a2": ("Cup, blue", None, None)}
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a missing column": (
         lambda file: file.write_text("user_id,item,event_type,event_time\nu1,a1,click,2024-01-15\n"),
@@ -308,8 +335,19 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
         ", format: parquet",
         r"log\.csv is not a readable Parquet file",
     ),
+    "a gzipped file cut short": (
+        lambda file: file.with_suffix(".csv.gz").write_bytes(_cut_gzip()),
+        ".gz",
+        r"log\.csv\.gz cannot be read .*truncated or damaged",
+    ),
     "no file": (lambda file: None, "", r"log\.csv does not exist; correct the path"),
 }
+
+
+def _cut_gzip() -> bytes:
+    rows = "".join(f"u{n},a{n * 7919 % 9973},click,2024-01-15\n" for n in range(20_000))
+    whole = gzip.compress((HEADER + rows).encode())
+    return whole[: len(whole) // 2]
 
 
 @pytest.mark.parametrize("what", REFUSED)
@@ -318,8 +356,8 @@ def test_an_unreadable_log_is_refused_in_a_sentence(spark: SparkSession, tmp_pat
     write(tmp_path / "log.csv")
     (tmp_path / "i.csv").write_text("item_id,title\na1,Teapot\n")
     config = _source(f"path: {tmp_path / 'log.csv'}{setting}", f"path: {tmp_path / 'i.csv'}")
-    with pytest.raises(SourceError, match=message), raw_data(spark, config, DAY):
-        pass
+    with pytest.raises(SourceError, match=message), raw_data(spark, config, DAY) as raw:
+        raw.events.collect()
 
 
 def test_a_format_that_no_ending_tells_is_asked_for(spark: SparkSession, tmp_path: Path) -> None:
