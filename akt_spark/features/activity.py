@@ -47,7 +47,7 @@ def _follow(ctx: Context, entity: str, outcome: Outcome) -> None:
         lake.overwrite(table, activity_log(daily_counts(events, entity), entity), on=on)
         rows_of, events_of = lake.read(table).count(), events.count()
 
-    def extend(events: DataFrame, on: BuiltOn) -> None:
+    def extend(events: DataFrame, on: BuiltOn, until: date) -> None:
         nonlocal rows_of, events_of
         daily = daily_counts(events, entity).persist()
         try:
@@ -57,7 +57,7 @@ def _follow(ctx: Context, entity: str, outcome: Outcome) -> None:
             log = lake.read(table)
             if not rows_of:
                 return
-            if first > log.agg(F.max("ds")).head()[0]:
+            if first > until:
                 lake.append(table, extended_log(log, daily, entity), on=on)
             else:
                 lake.merge(table, extended_log(log, daily, entity, late_since=first), on=on)

@@ -45,7 +45,7 @@ def follow(
     table: str,
     parameters: object,
     rebuild: Callable[[DataFrame, BuiltOn], None],
-    extend: Callable[[DataFrame, BuiltOn], None],
+    extend: Callable[[DataFrame, BuiltOn, date], None],
 ) -> str:
     """Brings a table up to ``ctx.ds`` and to the version of ``bronze.events`` that the stage sees.
 
@@ -54,7 +54,8 @@ def follow(
         table: the table that follows.
         parameters: what decides its rows beside the events and the code of this package.
         rebuild: writes the table from all events.
-        extend: writes what new events change; they are none that the table holds.
+        extend: writes what new events change; they are none that the table holds, and late where they are not after
+            the day given.
 
     Returns:
         A line for the summary: rebuilt and why, or from where it followed.
@@ -93,7 +94,7 @@ def _once(
     table: str,
     identity: str,
     rebuild: Callable[[DataFrame, BuiltOn], None],
-    extend: Callable[[DataFrame, BuiltOn], None],
+    extend: Callable[[DataFrame, BuiltOn, date], None],
 ) -> str:
     lake, version = ctx.lake, ctx.lake.version(table)
     lake.read(EVENTS)  # or MissingInput
@@ -109,7 +110,7 @@ def _once(
     why = "first time" if version == 0 else "its parameters, its code or the log are others"
     if held is not None:
         try:
-            extend(new_events(lake, held, wanted), on)
+            extend(new_events(lake, held, wanted), on, held.until)
             return f"{table}: added what is new since version {held.version} of {EVENTS} (day {held.until})"
         except Exception as error:
             why = _lost(error)

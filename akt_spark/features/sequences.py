@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame, Window
+from datetime import date
+
+from pyspark.sql import Column, DataFrame, Observation, Window
 from pyspark.sql import functions as F
 
 from akt_spark.config import FeaturesConfig
@@ -28,10 +30,12 @@ def run(ctx: Context) -> Outcome:
         lake.overwrite(TABLE, user_sequences(events, features), on=on)
         outcome.rows_in, outcome.rows_out = events.count(), lake.read(TABLE).count()
 
-    def extend(events: DataFrame, on: BuiltOn) -> None:
-        newest = user_sequences(events, features).persist()
+    def extend(events: DataFrame, on: BuiltOn, _: date) -> None:
+        read = Observation()
+        newest = user_sequences(events.observe(read, F.count("*").alias("rows")), features).persist()
         try:
-            outcome.rows_in, outcome.rows_out = events.count(), newest.count()
+            outcome.rows_out = newest.count()
+            outcome.rows_in = read.get["rows"]
             if outcome.rows_out:
                 lake.merge(TABLE, newest, on=on, update=merged(features.sequence_length))
         finally:
