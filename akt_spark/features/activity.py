@@ -150,27 +150,26 @@ def as_of(activity: DataFrame, day: date) -> DataFrame:
     return activity.where(F.col("ds") <= F.lit(day)).groupBy(id_column).agg(last).select(id_column, "last.*")
 
 
-def join_strictly_before(probes: DataFrame, activity: DataFrame, day: str, into: str) -> DataFrame:
-    """Adds to every probe the state of its id from days strictly before its own day.
+def strictly_before(asked: DataFrame, log: DataFrame, into: str) -> DataFrame:
+    """Adds to every (id, day) what was known of the id from days strictly before.
 
-    Probes and activity rows flow through one window by id, so the cost is linear: one shuffle of both, and no
-    id-join that multiplies days with probes. A hot id is sorted in one task, which spills; keep probes narrow.
+    Pairs and log flow through one window by id. Both have at most a row a day of an id, so no id is heavy, whatever its
+    events; what has events then joins by id and day. One shuffle, of pairs and log by id.
 
     Args:
-        probes: any rows with the id column of ``activity`` (its first column) and a date.
-        activity: a cumulative log.
-        day: name of the date column of ``probes``.
-        into: name of the added column, a struct of the activity columns; null without an earlier day.
+        asked: distinct pairs of an id column and ``ds``, and any other columns.
+        log: the same id column first, ``ds``, and other columns: a row counts from the day after its own, until the
+            id's next one.
+        into: name of the added column, a struct of the log's columns but the id; null without an earlier day.
     """
-    id_column, *state = activity.columns
-    known = activity.select(id_column, F.date_add("ds", 1).alias("_day"), F.struct(*state).alias("_state"))
-    asked = probes.select(id_column, F.col(day).alias("_day"), F.struct(*probes.columns).alias("_probe"))
-    is_probe = F.col("_probe").isNotNull()
-    so_far = Window.partitionBy(id_column).orderBy("_day", is_probe)  # what is known on a day comes before its probes
+    id_column, *state = log.columns
+    known = log.select(id_column, F.date_add("ds", 1).alias("ds"), F.struct(*state).alias(into))
+    pairs = asked.withColumn("_asked", F.lit(True))
+    so_far = Window.partitionBy(id_column).orderBy("ds", F.asc_nulls_first("_asked"))  # known by a day, then asked on it
     so_far = so_far.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    joined = known.unionByName(asked, allowMissingColumns=True)
-    joined = joined.withColumn(into, F.last("_state", ignorenulls=True).over(so_far))
-    return joined.where(is_probe).select("_probe.*", into)
+    joined = known.unionByName(pairs, allowMissingColumns=True)
+    joined = joined.withColumn(into, F.last(into, ignorenulls=True).over(so_far))
+    return joined.where("_asked").select(*asked.columns, into)
 
 
 def activity_vector(activity: Column, day: Column, config: FeaturesConfig) -> Column:

@@ -72,9 +72,9 @@ def with_sampled_negatives(positives: DataFrame, gains: DataFrame, per_positive:
     a hash of seed, event and draw number: it depends on no partitioning, and on no other positive.
 
     Cost: rows of positives times (``per_positive`` + ``SPARE_DRAWS``) pass one equi-join with at most twice the rows of
-    ``gains``; nothing but the totals of days reaches the driver. Five shuffles besides those of ``gains``: gains by day
-    (a day's gains are sorted in one task), gains and draws by cell of the line, drawn items by event, positives by user
-    and day, and those by event.
+    ``gains``; nothing but the totals of days reaches the driver. Shuffles besides those of ``gains``: gains by day (a
+    day's gains are sorted in one task), gains and draws by cell of the line, draws and what was taken by user, day and
+    item, draws that are left and positives by event.
 
     Args:
         positives: event_id (unique), user_id, item_id, ds and any other columns.
@@ -86,9 +86,11 @@ def with_sampled_negatives(positives: DataFrame, gains: DataFrame, per_positive:
         The columns of ``positives`` and ``label`` FLOAT; the event_id of a negative is a hash of the positive's and
         the draw number.
     """
-    drawn = _drawn(positives.select("event_id", "ds"), gains, per_positive + SPARE_DRAWS, seed)
-    taken = F.collect_set("item_id").over(Window.partitionBy("user_id", "ds"))
-    left = F.filter("drawn", lambda draw: ~F.array_contains("taken", draw["item_id"]))
+    drawn = _drawn(positives.select("event_id", "user_id", "ds"), gains, per_positive + SPARE_DRAWS, seed)
+    taken = positives.select("user_id", "ds", "item_id").distinct()
+    left = drawn.join(taken, on=["user_id", "ds", "item_id"], how="left_anti").groupBy("event_id")
+    in_order = F.array_sort(F.collect_list(F.struct("number", "item_id")))
+    negatives = left.agg(F.slice(in_order, 1, per_positive).alias("negatives"))
 
     def negative(draw: F.Column) -> F.Column:
         identity = F.md5(F.concat_ws("/", F.col("event_id"), draw["number"]))
@@ -97,10 +99,7 @@ def with_sampled_negatives(positives: DataFrame, gains: DataFrame, per_positive:
     positive = F.struct("event_id", "item_id", F.lit(1.0).alias("label"))
     kept = [name for name in positives.columns if name not in ("event_id", "item_id")]
     return (
-        positives.withColumn("taken", taken)
-        .join(drawn, on="event_id", how="inner")
-        .withColumn("negatives", F.slice(left, 1, per_positive))
-        .where(F.size("negatives") > 0)
+        positives.join(negatives, on="event_id", how="inner")
         .select(*kept, F.explode(F.concat(F.array(positive), F.transform("negatives", negative))).alias("sample"))
         .select(*kept, "sample.*")
         .select(*positives.columns, F.col("label").cast("float").alias("label"))
@@ -108,7 +107,7 @@ def with_sampled_negatives(positives: DataFrame, gains: DataFrame, per_positive:
 
 
 def _drawn(events: DataFrame, gains: DataFrame, draws: int, seed: int) -> DataFrame:
-    """event_id, drawn: array of (number, item_id) in the order of the numbers."""
+    """The columns of ``events`` with number and item_id, one row a draw."""
     totals = gains.groupBy("day").agg(F.sum("weight").alias("gained"), F.count("*").alias("rows"))
     days = totals.orderBy("day").collect()
     *starts, length = accumulate((day["gained"] for day in days), initial=0)
@@ -119,18 +118,17 @@ def _drawn(events: DataFrame, gains: DataFrame, draws: int, seed: int) -> DataFr
     places = places.withColumn("cell", F.expr(f"place DIV {cell}"))
     spans = spans.withColumn("cell", F.explode(F.expr(f"sequence(start DIV {cell}, (stop - 1) DIV {cell})")))
     hit = (F.col("start") <= F.col("place")) & (F.col("place") < F.col("stop"))
-    found = places.join(spans, on="cell", how="inner").where(hit)
-    return found.groupBy("event_id").agg(F.array_sort(F.collect_list(F.struct("number", "item_id"))).alias("drawn"))
+    return places.join(spans, on="cell", how="inner").where(hit).select(*events.columns, "number", "item_id")
 
 
 def _places(events: DataFrame, line: DataFrame, draws: int, seed: int) -> DataFrame:
-    """event_id, number, place: ``draws`` uniform places an event, on the part of the line before its day."""
+    """The columns of ``events`` with number and place: ``draws`` uniform places, on the line before an event's day."""
     known = events.select("ds").distinct().join(line, on=F.col("day") < F.col("ds"), how="inner")
     known = F.broadcast(known.groupBy("ds").agg(F.sum("gained").alias("known")))
     numbers = F.explode(F.sequence(F.lit(0), F.lit(draws - 1)))
     place = F.pmod(F.xxhash64(F.lit(seed), "event_id", "number"), F.col("known"))
     asked = events.join(known, on="ds", how="inner").withColumn("number", numbers)
-    return asked.select("event_id", "number", place.alias("place"))
+    return asked.select(*events.columns, "number", place.alias("place"))
 
 
 def _spans(gains: DataFrame, line: DataFrame) -> DataFrame:

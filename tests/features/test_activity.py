@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from akt_spark.config import FeaturesConfig
 from akt_spark.errors import DataError, MissingInput
 from akt_spark.features import activity
-from akt_spark.features.activity import activity_log, activity_vector, as_of, daily_counts, join_strictly_before
+from akt_spark.features.activity import activity_log, activity_vector, as_of, daily_counts, strictly_before
 
 DAY = {n: date(2024, 1, n) for n in range(1, 32)}
 
@@ -41,13 +41,13 @@ def test_as_of_is_the_last_row_not_after_the_day(item_log, day, carts):
     assert {row["item_id"]: row["carts"] for row in as_of(item_log, day).collect()} == carts
 
 
-def test_the_join_sees_only_days_strictly_before_that_of_the_sample(spark, item_log):
-    asked = [("a", DAY[n]) for n in (1, 2, 3, 5, 6)] + [("a", DAY[6]), ("never seen", DAY[6])]
-    probes = spark.createDataFrame([(n, *row) for n, row in enumerate(asked)], "n int, item_id string, day date")
-    joined = join_strictly_before(probes, item_log, day="day", into="state").orderBy("n")
-    assert joined.columns == ["n", "item_id", "day", "state"]
-    active_days = [row["state"] and row["state"]["active_days"] for row in joined.collect()]
-    assert active_days == [None, None, 1, 1, 2, 2, None]
+def test_a_pair_sees_only_days_strictly_before_its_own(spark, item_log):
+    pairs = [("a", DAY[n]) for n in (1, 2, 3, 5, 6)] + [("never seen", DAY[6])]
+    asked = spark.createDataFrame([(n, *row) for n, row in enumerate(pairs)], "n int, item_id string, ds date")
+    known = strictly_before(asked, item_log, into="state").orderBy("n")
+    assert known.columns == ["n", "item_id", "ds", "state"]
+    active_days = [row["state"] and row["state"]["active_days"] for row in known.collect()]
+    assert active_days == [None, None, 1, 1, 2, None]
 
 
 def test_the_vector_holds_logs_of_counts_the_smoothed_ctr_and_the_age(spark, item_log):

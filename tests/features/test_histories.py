@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 from pyspark.sql import functions as F
 
@@ -11,8 +9,9 @@ from akt_spark.features.histories import padded, with_histories
 def histories(events, length=10):
     """History of every impression, with the events' items ``i<number>`` as item_idx."""
     indexed = events.withColumn("item_idx", F.regexp_extract("item_id", r"\d+", 0).cast("int"))
-    samples = events.where("event_type = 'impression'").select("event_id", "user_id", "event_time", "event_order")
-    rows = with_histories(samples, indexed.where("event_type != 'impression'"), length).collect()
+    samples = events.where("event_type = 'impression'").select("event_id", "user_id", "ds", "event_time", "event_order")
+    days = samples.select("user_id", "ds").distinct()
+    rows = with_histories(samples, indexed.where("event_type != 'impression'"), days, length).collect()
     assert len({row["event_id"] for row in rows}) == len(rows)
     return {row["event_id"]: row["history"] for row in rows}
 
@@ -83,20 +82,29 @@ def test_histories_equal_a_plain_python_oracle_on_random_logs_with_ties(frame, r
     assert histories(frame(events), length) == expected
 
 
-def test_a_heavy_user_is_linear(spark):
-    """100,000 events of one user: arrays of whole histories would be 10^9 entries."""
+def test_a_heavy_user_is_spread_over_tasks_by_day(spark):
+    """100,000 events of one user in 70 days."""
     one_user = spark.range(100_000).select(
         F.format_string("e%06d", "id").alias("event_id"),
         F.lit("u").alias("user_id"),
-        F.timestamp_seconds(F.lit(1_704_000_000) + F.col("id")).alias("event_time"),
+        F.timestamp_seconds(F.lit(1_704_000_000) + F.col("id") * 60).alias("event_time"),
         F.lit(None).cast("bigint").alias("event_order"),
         F.col("id").cast("int").alias("item_idx"),
     )
+    one_user = one_user.withColumn("ds", F.to_date("event_time"))
     samples, positives = one_user.where("item_idx % 5 > 0").drop("item_idx"), one_user.where("item_idx % 5 = 0")
-    started = time.monotonic()
-    last = with_histories(samples, positives, 20).orderBy(F.desc("event_time")).head()
-    assert last["history"] == [99_995 - 5 * n for n in range(20)]
-    assert time.monotonic() - started < 60
+    spark.conf.set("spark.sql.adaptive.coalescePartitions.enabled", False)
+    try:
+        found = with_histories(samples, positives, samples.select("user_id", "ds").distinct(), 20)
+        rows = found.select("event_id", "history", F.spark_partition_id().alias("task")).persist()
+        assert rows.select("task").distinct().count() > 1
+        short, first = rows.where("size(history) < 20").count(), rows.where("event_id = 'e000001'").head()
+        assert (short, first["history"]) == (19 * 4, [0])
+        last = rows.where("event_id = 'e099999'").head()
+        assert last["history"] == [99_995 - 5 * n for n in range(20)]
+    finally:
+        spark.conf.unset("spark.sql.adaptive.coalescePartitions.enabled")
+        rows.unpersist()
 
 
 def test_padding_fills_with_zeros_behind_the_newest(spark):
