@@ -9,7 +9,7 @@ distances depend on the batch through the matrix product.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Self
@@ -96,6 +96,11 @@ class RqVae:
         """Reconstructions (N, D) of codes (N, L)."""
         quantised = sum(codebook[codes[:, level]] for level, codebook in enumerate(self.codebooks))
         return np.concatenate([self._mlp("decoder", rows) for rows in _chunks(quantised)])
+
+    def relabelled(self, names: Sequence[NDArray[np.int32]]) -> Self:
+        """The same model, in which code k of level l is called ``names[l][k]``."""
+        books = {f"codebooks.{level}": book[np.argsort(names[level])] for level, book in enumerate(self.codebooks)}
+        return type(self)(self.config, self._weights | books)
 
     def save(self, path: Path) -> None:
         """Writes the fitted model into a folder (`model_folder`)."""
