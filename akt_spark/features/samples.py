@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
@@ -38,9 +39,14 @@ def run(ctx: Context) -> Outcome:
     _check_indexed(logs, indices)
     lookups = {entity: lookup_rows(ctx, entity) for entity in ENTITIES}  # a missing input shows before the long work
     labelled = labelled_events(events, logs["item"], lake.read("bronze.items"), config.samples, config.features)
+    if config.samples.negatives != "impressions":
+        labelled = labelled.persist(StorageLevel.DISK_ONLY)  # drawn once; its days and ids are asked for before it is
     samples = sample_features(labelled, events, logs, indices, config.features).withColumn("split", _split(ctx))
     blocks = block_counts(rows, config.samples.block_rows, FILES_PER_RANK * config.training.ranks)
-    lake.overwrite("training.samples", placed_in_blocks(samples, blocks, config.samples.seed))
+    try:
+        lake.overwrite("training.samples", placed_in_blocks(samples, blocks, config.samples.seed))
+    finally:
+        labelled.unpersist()
     for entity, lookup in lookups.items():
         lake.overwrite(f"training.{entity}s", lookup)
     summary = _summary(lake)
