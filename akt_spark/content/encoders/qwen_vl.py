@@ -202,7 +202,9 @@ def _content_hash(folder: Path, description: dict[str, Any], config: EncoderConf
     """Hash of what decides a vector: weights, architecture, tokenizer, pixels, and code where it is run."""
     weights = [file_hash(file) for file in weight_files(folder)]
     images = QwenImages(folder, config.min_pixels, config.max_pixels).settings if config.use_images else None
-    code = sorted(file_hash(file) for file in folder.rglob("*.py")) if config.trust_remote_code else []
+    code = None
+    if config.trust_remote_code and "auto_map" in description:
+        code = description["auto_map"], [file_hash(file) for file in sorted(folder.rglob("*.py"))]
     tokenizer = file_hash(folder / "tokenizer.json")
     return fingerprint(weights, _without_inert(description), tokenizer, images, code)
 

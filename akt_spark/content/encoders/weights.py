@@ -10,6 +10,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+from akt_spark.config import fingerprint
 from akt_spark.errors import ConfigError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -32,6 +33,17 @@ def model_folder(model: str) -> Path:
             f"encoder.model {model} is neither a folder nor in the local cache of the model hub: give the folder that "
             f"holds its config.json, or fetch it where there is a network: hf download {model}"
         ) from None
+
+
+def model_fingerprint(model: str) -> str:
+    """A hash over names, sizes and modification times of a model's files: whether they may have changed.
+
+    Raises:
+        ConfigError: when there is no such model.
+    """
+    folder = model_folder(model)
+    states = {str(file.relative_to(folder)): file.stat() for file in sorted(folder.rglob("*")) if file.is_file()}
+    return fingerprint({name: (state.st_size, state.st_mtime_ns) for name, state in states.items()})
 
 
 def weight_files(folder: Path) -> list[Path]:
