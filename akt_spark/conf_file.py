@@ -139,12 +139,14 @@ def _yaml_lines(section: Section, depth: int) -> Iterator[str]:
             yield f"{pad}{name}:  # {summary}" if depth else f"\n{name}:  # {summary}"
             yield from _yaml_lines(value, depth + 1)
         else:
-            shown = (
-                yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
-                .strip()
-                .removesuffix("\n...")
-            )
-            yield f"{pad}{name}: {shown}  # {field.description}"
+            yield f"{pad}{name}: {_yaml_value(value)}  # {field.description}"
+
+
+def _yaml_value(value: Any) -> str:
+    """A value on one line."""
+    style = '"' if isinstance(value, str) and "\n" in value else None  # only quotes like these know \n
+    text = yaml.safe_dump(value, default_flow_style=True, default_style=style, width=10_000, sort_keys=False)
+    return text.strip().removesuffix("\n...")
 
 
 if __name__ == "__main__":

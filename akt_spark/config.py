@@ -298,15 +298,58 @@ class SegmentsConfig(Section):
 class EncoderConfig(Section):
     """The multimodal encoder that embeds items."""
 
-    family: Literal["minilm_vl"] = Field("minilm_vl", description="a family of content/encoders")
+    FAMILY_KEYS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "minilm_vl": ("image_size",),
+        "qwen_vl": ("model", "prompt", "pooling", "min_pixels", "max_pixels", "trust_remote_code"),
+    }
+
+    family: Literal["minilm_vl", "qwen_vl"] = Field("minilm_vl", description="a family of content/encoders")
+    model: str | None = Field(None, description="qwen_vl: folder of a Qwen-VL or GME model, or its id in the hub cache")
     use_images: bool = Field(True, description="false: text only")
-    image_size: PositiveInt = Field(128, description="pixels a side that an image is resized to")
-    max_tokens: PositiveInt = Field(96, description="longer texts are cut")
-    batch_size: PositiveInt = Field(64, description="items a forward pass")
+    image_size: PositiveInt = Field(128, description="minilm_vl: pixels a side that an image is resized to")
+    min_pixels: PositiveInt = Field(56 * 56, description="qwen_vl: smaller images are enlarged to this area")
+    max_pixels: PositiveInt = Field(512 * 512, description="qwen_vl: larger images are reduced to this area")
+    prompt: str = Field(
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n{image}{text}<|im_end|>\n<|im_start|>assistant\n<|endoftext|>",
+        description="qwen_vl: what the model reads; the system's sentence is the instruction",
+    )
+    pooling: Literal["last", "mean"] = Field("last", description="qwen_vl: the state of the last token, or of all")
+    max_tokens: PositiveInt = Field(96, description="longer texts are cut; the prompt counts, images do not")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="of the weights in memory")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(
+        "auto", description="auto (the GPU that Spark gives the task, else cpu), cpu, mps, cuda or cuda:0"
+    )
+    batch_size: PositiveInt = Field(64, description="items a forward pass, at most")
+    batch_tokens: PositiveInt = Field(8192, description="tokens a forward pass, at most: padding and images count")
     rows_per_task: PositiveInt = Field(1024, description="items a Spark task")
     commit_rows: PositiveInt = Field(20_000, description="items a commit: a killed run loses no more than these")
     max_error_share: Share = Field(0.01, description="the stage fails when more of the catalogue has no vector")
     gpus_per_task: NonNegative = Field(0.0, description="above 0: the stage asks for GPUs by a resource profile")
+    trust_remote_code: bool = Field(False, description="qwen_vl: true runs the Python code that the model brings along")
+
+    @model_validator(mode="after")
+    def _keys_are_of_the_family(self) -> Self:
+        for family, keys in self.FAMILY_KEYS.items():
+            for key in keys:
+                value, default = getattr(self, key), type(self).model_fields[key].default
+                if family != self.family and value != default:
+                    raise ValueError(f"{key} ({value!r}) is read by family {family} only; family is {self.family}")
+        if self.family == "qwen_vl" and self.model is None:
+            raise ValueError("family qwen_vl needs model: a folder, or an id such as Qwen/Qwen3-VL-Embedding-2B")
+        return self
+
+    @model_validator(mode="after")
+    def _values_fit_together(self) -> Self:
+        for part, needed in (("{text}", True), ("{image}", self.use_images)):
+            times = self.prompt.count(part)
+            if times > 1 or (needed and not times):
+                raise ValueError(f"prompt must hold {part} once, not {times} times: {self.prompt!r}")
+        if self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels ({self.min_pixels}) must not be above max_pixels ({self.max_pixels})")
+        if self.gpus_per_task and self.device != "auto":
+            raise ValueError(f"device ({self.device}) must be auto where gpus_per_task is set: Spark chooses the GPU")
+        return self
 
 
 class AlignmentConfig(Section):

@@ -202,10 +202,20 @@ def after(ctx: Context, record: Record) -> Context:
 
 
 def _identity(ctx: Context, stage: Stage, inputs: Mapping[str, int]) -> str:
-    raw = source_fingerprint(ctx.config, ctx.ds) if stage.name == "ingest" else None
     config = ctx.config.model_dump(mode="json")
     depends_on = {key: reduce(getitem, key.split("."), config) for key in stage.config_keys}
-    return fingerprint(stage.name, ctx.ds.isoformat(), depends_on, inputs, raw, code_revision())
+    return fingerprint(stage.name, ctx.ds.isoformat(), depends_on, inputs, _files(ctx, stage), code_revision())
+
+
+def _files(ctx: Context, stage: Stage) -> str | None:
+    """A hash over the files that a stage reads beside tables: raw data, or the model that the encoder is."""
+    if stage.name == "ingest":
+        return source_fingerprint(ctx.config, ctx.ds)
+    if "encoder" in stage.config_keys and ctx.config.encoder.model:
+        from akt_spark.content.encoders.weights import model_fingerprint  # only where there is a model to look at
+
+        return model_fingerprint(ctx.config.encoder.model)
+    return None
 
 
 def _outputs_stand(ctx: Context, outputs: Mapping[str, int]) -> bool:

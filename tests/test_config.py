@@ -56,6 +56,16 @@ def test_variants_are_replaced_not_merged():
         ("ranker.variants={base: {dmi: 3}}", ["variants.base", "dmi", "cluster_mode"]),
         ("ranker.model.cluster_mode=both", ["ranker.model.cluster_mode", "both", "hybrid"]),
         ("evaluation.reference=din", ["evaluation.reference", "din", "base"]),
+        ("encoder.family=qwen_vl", ["encoder", "qwen_vl needs model", "folder"]),
+        ("encoder.model=some/folder", ["encoder", "model ('some/folder')", "qwen_vl only", "minilm_vl"]),
+        ("encoder.pooling=mean", ["pooling ('mean')", "qwen_vl only"]),
+        ("encoder={family: qwen_vl, model: m, image_size: 64}", ["image_size (64)", "minilm_vl only"]),
+        ("encoder={family: qwen_vl, model: m, prompt: '{image}'}", ["prompt must hold {text} once, not 0 times"]),
+        ("encoder={family: qwen_vl, model: m, prompt: '{text}'}", ["prompt must hold {image} once, not 0 times"]),
+        ("encoder={family: qwen_vl, model: m, max_pixels: 99}", ["min_pixels (3136)", "max_pixels (99)"]),
+        ("encoder={gpus_per_task: 1.0, device: cpu}", ["device (cpu) must be auto", "gpus_per_task"]),
+        ("encoder.device=gpu", ["encoder.device", "'gpu'"]),
+        ("encoder.dtype=int8", ["encoder.dtype", "int8", "bfloat16"]),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(override, named):

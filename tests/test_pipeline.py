@@ -65,6 +65,17 @@ def test_a_stage_is_skipped_until_something_it_depends_on_changes(run, context, 
     assert run(related) == "done"
 
 
+def test_other_files_of_the_encoders_model_run_its_stages_again(run, context, stage, tmp_path):
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"one")
+    config = load(None, ["encoder.family=qwen_vl", f"encoder.model={weights.parent}"])
+    ctx, embed = replace(context, config=config), replace(stage, config_keys=("encoder",))
+    assert [run(ctx, embed), run(ctx, embed)] == ["done", "skipped"]
+    weights.write_bytes(b"another")
+    assert [run(ctx, embed), run(ctx, embed)] == ["done", "skipped"]
+
+
 def test_a_stage_whose_output_was_deleted_runs_again(run, context):
     run()
     context.spark.sql(f"DELETE FROM delta.`{context.lake.path('features.user_index')}`")

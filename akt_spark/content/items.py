@@ -89,7 +89,7 @@ def _encode(ctx: Context, rows: DataFrame, spec: EncoderSpec, count: int) -> Dat
     tasks = min(max(math.ceil(count / config.rows_per_task), slots), count)
     image = F.col("image") if spec.use_images else F.lit(None).cast("binary")
     shipped = rows.select("item_id", "content_hash", *PROMPT_COLUMNS, image.alias("image")).repartition(tasks)
-    work = partial(workers.embed_items, spec=spec, batch_size=config.batch_size)
+    work = partial(workers.embed_items, spec=spec, config=config)
     return shipped.mapInArrow(work, workers.EMBEDDING_FIELDS, profile=embedding_profile(ctx.spark, config))
 
 

@@ -31,8 +31,10 @@ def embedding_profile(spark: SparkSession, config: EncoderConfig) -> ResourcePro
     return ResourceProfileBuilder().require(requests).build
 
 
-def task_device() -> str:
-    """The torch device of the current Spark task: its own GPU's address, or cpu."""
+def task_device(configured: str = "auto") -> str:
+    """The torch device of the current Spark task: the configured one; for auto its own GPU's address, or cpu."""
+    if configured != "auto":
+        return configured
     context = TaskContext.get()
     gpu = context.resources().get("gpu") if context else None
     return f"cuda:{gpu.addresses[0]}" if gpu else "cpu"

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from akt_spark.config import EncoderConfig
 from akt_spark.content.arrow import vectors_to_arrow
+from akt_spark.content.batching import token_batches
 from akt_spark.content.encoders import Encoder, EncoderSpec
 from akt_spark.content.prompts import item_prompt
 from akt_spark.content.resources import task_device
@@ -36,16 +38,18 @@ def loaded_once(revision: str, device: str, load: Callable[[], Any]) -> Any:
     return _loaded[revision, device]
 
 
-def embed_items(batches: Iterator[pa.RecordBatch], spec: EncoderSpec, batch_size: int) -> Iterator[pa.RecordBatch]:
+def embed_items(
+    batches: Iterator[pa.RecordBatch], spec: EncoderSpec, config: EncoderConfig
+) -> Iterator[pa.RecordBatch]:
     """For ``mapInArrow``: catalogue rows to the columns of EMBEDDING_FIELDS."""
-    device = task_device()
+    device = task_device(config.device)
     encoder = loaded_once(spec.revision, device, lambda: spec.load(device))
     for batch in batches:
         rows = batch.to_pylist()
         texts = [
             item_prompt(row["title"], row["category"], row["brand"], row["price"], row["description"]) for row in rows
         ]
-        result = encode_rows(encoder, texts, [row["image"] for row in rows], batch_size)
+        result = encode_rows(encoder, texts, [row["image"] for row in rows], config.batch_size, config.batch_tokens)
         failed = np.array([error is not None for error in result.errors], dtype=bool)
         columns = {
             "item_id": batch.column("item_id"),
@@ -84,15 +88,15 @@ class EncodedRows:
         )
 
 
-def encode_rows(encoder: Encoder, texts: Sequence[str], images: Sequence[bytes | None], batch_size: int) -> EncodedRows:
+def encode_rows(
+    encoder: Encoder, texts: Sequence[str], images: Sequence[bytes | None], batch_size: int, batch_tokens: int
+) -> EncodedRows:
     """Encodes N rows in batches of similar length, so that little is padded; results keep the order of the rows.
 
     A batch that fails is tried again row by row; a row that fails alone gets its error, and no vector.
     """
     result = EncodedRows.empty(len(texts), encoder.dim)
-    by_length = np.argsort([len(text) for text in texts], kind="stable")
-    for start in range(0, len(texts), batch_size):
-        batch = by_length[start : start + batch_size]
+    for batch in token_batches(encoder.lengths(texts, images), batch_size, batch_tokens):
         if _try_encode(encoder, texts, images, batch, result) is not None:
             for row in batch:
                 result.errors[row] = _try_encode(encoder, texts, images, np.array([row]), result)

@@ -48,6 +48,10 @@ class FakeEncoder:
     def __init__(self, spec: FakeSpec) -> None:
         self.spec, self.revision, self.dim = spec, spec.revision, spec.dim
 
+    def lengths(self, texts: Sequence[str], images: Sequence[bytes | None]) -> np.ndarray:
+        """A token a word."""
+        return np.array([len(text.split()) for text in texts])
+
     def encode(self, texts: Sequence[str], images: Sequence[bytes | None]) -> Encoded:
         """Refuses a batch that holds a poisoned text."""
         poisoned = [text for text in texts if "poison" in text]

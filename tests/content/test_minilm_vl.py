@@ -90,7 +90,20 @@ def test_the_revision_changes_with_what_changes_a_vector_and_with_nothing_else()
 
     assert revision() == revision(batch_size=7, rows_per_task=9) == MiniLMVLSpec().revision
     assert revision(use_images=False) == revision(use_images=False, image_size=64)  # no image, no pixels
-    assert len({revision(), revision(image_size=64), revision(max_tokens=8), revision(use_images=False)}) == 4
+    changing = ({}, {"image_size": 64}, {"max_tokens": 8}, {"use_images": False}, {"dtype": "bfloat16"})
+    assert len({revision(**keys) for keys in changing}) == len(changing)
+    assert revision() == revision(dtype="float32", device="cpu", batch_tokens=9, commit_rows=9, gpus_per_task=0.0)
+
+
+def test_bfloat16_gives_nearly_the_same_vectors(encoder):
+    rounded = MiniLMVLSpec(image_size=64, max_tokens=32, dtype="bfloat16").load("cpu")
+    result = rounded.encode([SHORT], [RED]).vectors
+    assert result.dtype == np.float32
+    assert 0.99 < result[0] @ alone(encoder, SHORT, RED) < 0.999999
+
+
+def test_lengths_count_text_and_image_tokens(encoder):
+    assert encoder.lengths([SHORT, SHORT, "word " * 100], [None, RED, None]).tolist() == [6, 11, 32]
 
 
 def test_nothing_can_be_fetched():

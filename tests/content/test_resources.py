@@ -37,3 +37,4 @@ def test_a_task_uses_the_gpu_that_spark_gave_it(monkeypatch, given, device):
     context = SimpleNamespace(get=lambda: SimpleNamespace(resources=lambda: given))
     monkeypatch.setattr(resources, "TaskContext", context)
     assert task_device() == device
+    assert task_device("cuda:1") == "cuda:1"  # unless the configuration names one

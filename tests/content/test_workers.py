@@ -13,7 +13,7 @@ from akt_spark.content.workers import encode_rows, loaded_once
 
 def test_a_failing_row_gets_its_error_and_its_batch_its_vectors(spec):
     texts = ["one", "poison pill", "three words here", "four"]
-    result = encode_rows(spec.load("cpu"), texts, [None] * 4, batch_size=4)
+    result = encode_rows(spec.load("cpu"), texts, [None] * 4, batch_size=4, batch_tokens=100)
     assert [error is not None for error in result.errors] == [False, True, False, False]
     assert result.errors[1] == "ValueError: cannot read 'poison pill'"
     expected = spec.load("cpu").encode(["one", "three words here", "four"], [None] * 3).vectors
@@ -22,7 +22,7 @@ def test_a_failing_row_gets_its_error_and_its_batch_its_vectors(spec):
 
 def test_results_keep_the_order_of_rows_though_batches_are_sorted_by_length(spec):
     texts = ["a long text of many words", "b", "a middling text", "c"]
-    result = encode_rows(spec.load("cpu"), texts, [None, b"x", None, b"x"], batch_size=2)
+    result = encode_rows(spec.load("cpu"), texts, [None, b"x", None, b"x"], batch_size=2, batch_tokens=100)
     assert spec.notes("encoded") == ["b", "c", "a middling text", "a long text of many words"]
     np.testing.assert_array_equal(result.vectors, spec.load("cpu").encode(texts, [None] * 4).vectors)
     assert result.image_missing.tolist() == [True, False, True, False]
@@ -39,7 +39,7 @@ def test_a_vector_that_is_not_finite_is_an_error(spec, monkeypatch):
         return result
 
     monkeypatch.setattr(encoder, "encode", broken)
-    result = encode_rows(encoder, ["good", "bad"], [None, None], batch_size=2)
+    result = encode_rows(encoder, ["good", "bad"], [None, None], batch_size=2, batch_tokens=100)
     assert result.errors == [None, "the encoder returned a vector that is not finite"]
     assert np.isfinite(result.vectors).all()
 

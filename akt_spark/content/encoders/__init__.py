@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Protocol
 
 import numpy as np
 
 from akt_spark.config import EncoderConfig
+
+FAMILIES = {"minilm_vl": "MiniLMVLSpec", "qwen_vl": "QwenVLSpec"}  # a module of this package, and its spec
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Encoder(Protocol):
 
     revision: str
     dim: int
+
+    def lengths(self, texts: Sequence[str], images: Sequence[bytes | None]) -> np.ndarray:
+        """(B,) tokens that rows take in a batch, their images' included: for batches that fit, not part of a vector."""
+        ...
 
     def encode(self, texts: Sequence[str], images: Sequence[bytes | None]) -> Encoded:
         """Encodes B texts with their encoded images (None: no image)."""
@@ -73,8 +80,10 @@ class EncoderSpec(Protocol):
 
 
 def encoder_spec(config: EncoderConfig) -> EncoderSpec:
-    """The spec of the configured family."""
-    from akt_spark.content.encoders.minilm_vl import MiniLMVLSpec  # imports torch: only where an encoder is wanted
+    """The spec of the configured family.
 
-    families = {"minilm_vl": MiniLMVLSpec}
-    return families[config.family](config.use_images, config.image_size, config.max_tokens)
+    Raises:
+        ConfigError: when the configured model cannot be used.
+    """
+    module = import_module(f"{__name__}.{config.family}")  # imports torch: only where an encoder is wanted
+    return getattr(module, FAMILIES[config.family]).of(config)

@@ -1,4 +1,4 @@
-"""Photos as pixel arrays."""
+"""Photos as pixels."""
 
 from __future__ import annotations
 
@@ -9,17 +9,36 @@ import numpy as np
 from PIL import Image
 
 
-def decode_image(data: bytes, size: int) -> np.ndarray | None:
+def read_image(data: bytes) -> Image.Image | None:
     """Decodes any format that Pillow knows.
 
     Returns:
-        (size, size, 3) uint8 RGB, or None when the bytes are not a whole, sane image: truncated, empty, or so large
-        when unpacked that Pillow suspects a decompression bomb.
+        The image in RGB, or None when the bytes are not a whole, sane image: truncated, empty, or so large when
+        unpacked that Pillow suspects a decompression bomb.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                return np.array(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return None  # Pillow raises SyntaxError and ValueError, too, for broken files
+        with _opened(data) as image:
+            return image.convert("RGB")
+    except Exception:  # broken files make Pillow's readers raise nearly anything
+        return None
+
+
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height by the header, without decoding; None where it cannot be read."""
+    try:
+        with _opened(data) as image:
+            return image.size
+    except Exception:
+        return None
+
+
+def decode_image(data: bytes, size: int) -> np.ndarray | None:
+    """(size, size, 3) uint8 RGB, or None where `read_image` finds no image."""
+    image = read_image(data)
+    return None if image is None else np.array(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def _opened(data: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(io.BytesIO(data))

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from akt_spark.config import fingerprint
+from akt_spark.config import EncoderConfig, fingerprint
 from akt_spark.content.encoders import Encoded
 from akt_spark.content.encoders.images import decode_image
 from akt_spark.content.prompts import prompt_fingerprint
@@ -44,15 +44,23 @@ class MiniLMVLSpec:
     use_images: bool = True
     image_size: int = 128
     max_tokens: int = 96
+    dtype: str = "float32"
     family: ClassVar[str] = "minilm_vl"
     dim: ClassVar[int] = DIM
 
+    @classmethod
+    def of(cls, config: EncoderConfig) -> MiniLMVLSpec:
+        """The configured encoder of this family."""
+        return cls(config.use_images, config.image_size, config.max_tokens, config.dtype)
+
     @cached_property
     def revision(self) -> str:
-        """Family and a short hash of weights (package versions), prompt, tokens, pixels and fusion."""
+        """Family and a short hash of weights (package versions), prompt, tokens, pixels, fusion and dtype."""
         weights = [version(package) for package in PACKAGES]
         pixels = (self.image_size, VISUAL_GRID, imagenet_labels()) if self.use_images else None
-        return f"{self.family}-{fingerprint(ALGORITHM, weights, prompt_fingerprint(), self.max_tokens, pixels)[:12]}"
+        rounded = () if self.dtype == "float32" else (self.dtype,)  # revisions are older than the choice of a dtype
+        reads = (prompt_fingerprint(), self.max_tokens, pixels, *rounded)
+        return f"{self.family}-{fingerprint(ALGORITHM, weights, *reads)[:12]}"
 
     def load(self, device: str = "cpu") -> MiniLMVL:
         """Loads tokenizer and weights (about 110 MB)."""
@@ -76,8 +84,16 @@ class MiniLMVL:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.cls, self.sep = (self.tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
-        self.text = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False).eval().to(device)
+        dtype = getattr(torch, spec.dtype)
+        text = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False, dtype=dtype)
+        self.text = text.eval().to(device)
         self.vision = SoftTokens(self._label_words(), spec.image_size).eval().to(device) if spec.use_images else None
+
+    def lengths(self, texts: Sequence[str], images: Sequence[bytes | None]) -> np.ndarray:
+        """(B,) tokens of each row, its image's soft tokens included."""
+        text = [min(len(row), self.spec.max_tokens - 2) + 2 for row in self._tokens(texts)]
+        seen = [(1 + VISUAL_GRID**2) * (self.vision is not None and image is not None) for image in images]
+        return np.array(text) + np.array(seen)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], images: Sequence[bytes | None]) -> Encoded:
@@ -90,7 +106,7 @@ class MiniLMVL:
             texts: B prompts.
             images: B encoded images, or None.
         """
-        tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        tokens = self._tokens(texts)
         room = self.spec.max_tokens - 2
         ids = [[self.cls, *row[:room], self.sep] for row in tokens]
         given = [image if self.vision is not None else None for image in images]
@@ -118,14 +134,18 @@ class MiniLMVL:
         x = self.text.get_input_embeddings()(padded)  # (B, T, dim)
         if pixels is not None:
             seen = self.vision(torch.from_numpy(pixels).to(self.device))  # (B, V, dim)
-            x = torch.cat([x[:, :1], seen, x[:, 1:]], dim=1)
+            x = torch.cat([x[:, :1], seen.to(x.dtype), x[:, 1:]], dim=1)
             mask = torch.cat([mask.new_ones(seen.shape[:2]), mask], dim=1)
-        hidden = self.text(inputs_embeds=x, attention_mask=mask).last_hidden_state
+        hidden = self.text(inputs_embeds=x, attention_mask=mask).last_hidden_state.float()
         return F.normalize((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=-1)
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of whole texts, without special tokens."""
+        return [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def _label_words(self) -> Tensor:
         """(1000, dim) mean word embedding of every class name."""
-        table = self.text.get_input_embeddings().weight.detach().cpu()
+        table = self.text.get_input_embeddings().weight.detach().cpu().float()
         names = self.tokenizer.encode_batch(imagenet_labels(), add_special_tokens=False)
         return torch.stack([table[torch.tensor(name.ids)].mean(0) for name in names])
 
