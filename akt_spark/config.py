@@ -357,8 +357,12 @@ class InterestConfig(Section):
 class QuantizerConfig(Section):
     """A residual quantiser (method.md 4)."""
 
-    kind: Literal["rqvae"] = Field("rqvae", description="rqvae")
-    sizes: list[PositiveInt] = Field(description="codes a level")
+    kind: Literal["rqvae", "rqkmeans", "random", "category"] = Field(
+        "rqvae", description="rqvae, rqkmeans, or a control: random codes, category (of items; its sizes are not read)"
+    )
+    sizes: Annotated[list[PositiveInt], Field(min_length=1)] | Literal["auto"] = Field(
+        description="codes a level; auto: from the catalogue, for clusters of 20 to 200 ids with teachers for students"
+    )
     hidden: list[PositiveInt] = Field([256, 128], description="widths of the encoder, mirrored in the decoder")
     latent_dim: PositiveInt = Field(32, description="length of the quantised latent")
     commitment: NonNegative = Field(0.25, description="weight of the commitment term (beta)")
@@ -403,6 +407,12 @@ class SemanticConfig(Section):
     item_gate: HealthGateConfig = HealthGateConfig()
     user_gate: HealthGateConfig = HealthGateConfig(min_head_coverage=0.4)  # active users cluster with active users
     health: HealthConfig = HealthConfig()
+
+    @model_validator(mode="after")
+    def _users_have_no_category(self) -> Self:
+        if self.user.kind == "category":
+            raise ValueError("user.kind: category is for items, users have none: rqvae, rqkmeans or random")
+        return self
 
 
 class SamplesConfig(Section):

@@ -35,6 +35,7 @@ class Codebook:
     path: str
     sizes: tuple[int, ...]
     fresh: bool
+    why: str | None = None  # how the sizes of a new one were found
 
 
 def run(ctx: Context) -> Outcome:
@@ -52,7 +53,7 @@ def run(ctx: Context) -> Outcome:
 
 def _publish(ctx: Context, entity: str, outcome: Outcome) -> None:
     config, gate = getattr(ctx.config.semantic, entity), getattr(ctx.config.semantic, f"{entity}_gate")
-    vectors = usable_vectors(ctx.lake, entity, ctx.ds)
+    vectors = usable_vectors(ctx.lake, entity, ctx.ds, config.kind)
     roles = _roles(ctx, entity).persist()  # every measure looks at them
     before = published(ctx.lake, entity)
     if before is not None and _fits(before, vectors.revision, config, ctx):
@@ -109,12 +110,12 @@ def _fit_candidate(ctx: Context, entity: str, vectors: Vectors, roles: DataFrame
     train_end = ctx.config.split.train_end(ctx.ds)
     known = fitting_vectors(ctx.lake, entity, vectors.usable, roles, train_end)
     print(f"fitting a codebook of {entity}s, sizes {config.sizes}", flush=True)
-    fitted = fit(known, vectors.revision, config, ctx.ds, ctx.lake.artifact("codebooks", entity))
+    fitted = fit(known, roles, vectors.revision, config, ctx.ds, ctx.lake.artifact("codebooks", entity))
     row = {
         "entity": entity,
         "codebook_version": fitted.version,
         "quantizer": config.kind,
-        "sizes": config.sizes,
+        "sizes": list(fitted.sizes),
         "path": str(fitted.path),
         "encoder_revision": vectors.revision,
         "config_hash": _hash(config),
@@ -123,7 +124,7 @@ def _fit_candidate(ctx: Context, entity: str, vectors: Vectors, roles: DataFrame
         "metrics": fitted.report.metrics(),
     }
     ctx.lake.merge(CODEBOOKS, ctx.spark.createDataFrame([row], schema=ctx.lake.schema(CODEBOOKS)))
-    return Codebook(fitted.version, str(fitted.path), tuple(config.sizes), fresh=True)
+    return Codebook(fitted.version, str(fitted.path), fitted.sizes, fresh=True, why=fitted.why)
 
 
 def _write_health(ctx: Context, entity: str, version: str, health: Health) -> None:
@@ -161,6 +162,8 @@ def _notes(entity: str, codebook: Codebook, health: Health, vectors: Vectors, ad
     action = "new codebook" if codebook.fresh else "published codebook kept"
     sizes = "x".join(map(str, codebook.sizes))
     yield f"{entity}s: {action} {codebook.version}, sizes {sizes}; IDs added {added:,}"
+    if codebook.why:
+        yield f"  {codebook.why}"
     yield (
         f"  coverage {_by_level(health.levels('coverage'), '.2f')}; "
         f"median cluster {_by_level(health.levels('median_cluster_size'), '.0f')}; "

@@ -17,6 +17,7 @@ from akt_spark.semantic.network import Network
 
 PROGRESS_LINES = 10
 COOL_DOWN = 1 / 3
+MAX_SEED = 2**31 - 1  # faiss counts in 32 bits
 MIN_INIT_ROWS, INIT_ROWS_A_CODE = 10_000, 20  # method.md 4.2
 
 
@@ -44,7 +45,8 @@ def initialise(network: Network, rows: Tensor, generator: torch.Generator) -> No
     wanted = max(MIN_INIT_ROWS, INIT_ROWS_A_CODE * max(len(codebook) for codebook in network.codebooks))
     residual = network.encoder(rows[torch.randperm(len(rows), generator=generator)[:wanted]])
     for codebook in network.codebooks:
-        codebook.copy_(kmeans(residual, len(codebook), generator))
+        seed = int(torch.randint(MAX_SEED, (), generator=generator))
+        codebook.copy_(torch.from_numpy(kmeans(residual.numpy(), len(codebook), seed)))
         residual = residual - codebook[torch.cdist(residual, codebook).argmin(dim=1)]
 
 

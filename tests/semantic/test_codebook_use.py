@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from akt_spark.semantic.dead_codes import DeadCodes
-from akt_spark.semantic.kmeans import kmeans
 from akt_spark.semantic.network import Network
 from akt_spark.semantic.rqvae import RqVae
 from akt_spark.semantic.training import initialise
@@ -39,19 +38,6 @@ def test_kmeans_initialisation_starts_without_dead_codes_and_close_to_the_data()
     norms = [float(residual.norm(dim=1).mean()) for residual in residuals]
     assert norms == sorted(norms, reverse=True)  # method.md 9.1 item 10
     assert norms[-1] < 0.5 * float(random_residuals[-1].norm(dim=1).mean())
-
-
-def test_kmeans_finds_separate_groups_and_repeats_itself() -> None:
-    centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
-    x = (centres.unsqueeze(1) + 0.1 * torch.randn(4, 50, 2, generator=torch.Generator().manual_seed(3))).flatten(0, 1)
-    found = kmeans(x, 4, torch.Generator().manual_seed(5))
-    assert torch.cdist(centres, found).min(dim=1).values.max() < 0.1
-    assert torch.equal(found, kmeans(x, 4, torch.Generator().manual_seed(5)))
-
-
-def test_kmeans_survives_more_centres_than_distinct_rows() -> None:
-    found = kmeans(torch.ones(10, 3), 4, torch.Generator().manual_seed(5))
-    assert torch.equal(found, torch.ones(4, 3))
 
 
 def test_a_dead_code_splits_the_most_populated_one_and_forgets_its_momentum() -> None:

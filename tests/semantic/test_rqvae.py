@@ -11,10 +11,10 @@ import torch
 from sklearn.metrics import normalized_mutual_info_score as nmi
 
 from akt_spark.errors import DataError
-from akt_spark.semantic.arithmetic import residual_codes
 from akt_spark.semantic.kinds import load_quantizer
 from akt_spark.semantic.model_folder import DESCRIPTION, WEIGHTS
 from akt_spark.semantic.network import Network
+from akt_spark.semantic.residual import residual_codes
 from akt_spark.semantic.rqvae import RqVae
 
 from .conftest import SMALL
@@ -79,7 +79,7 @@ def test_another_seed_gives_another_model(fitted: RqVae, vectors: np.ndarray) ->
 
 def test_quantised_latent_and_last_residual_add_up_to_the_latent(fitted: RqVae, vectors: np.ndarray) -> None:
     latent = fitted.latent(vectors)
-    codes, residuals = residual_codes(latent, fitted.codebooks)
+    codes, residuals, _ = residual_codes(latent, fitted.codebooks)
     quantised = sum(book[codes[:, level]] for level, book in enumerate(fitted.codebooks))
     np.testing.assert_allclose(quantised + residuals[-1], latent, atol=1e-5)
 
