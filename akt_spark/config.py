@@ -369,6 +369,13 @@ class QuantizerConfig(Section):
     rotation_trick: bool = Field(
         False, description="rotation trick; false: straight-through, which fitted MovieLens better and used all codes"
     )
+    codebook_update: Literal["gradient", "ema"] = Field(
+        "gradient", description="how codes follow their vectors: by the loss, or as moving averages"
+    )
+    ema_decay: Share = Field(0.99, description="ema: what an average keeps at a step")
+    sinkhorn_levels: list[PositiveInt] = Field(
+        [], description="levels, from 1, that a training batch must use evenly; assignment is always to the nearest"
+    )
     warmup_steps: PositiveInt = Field(200, description="steps as a plain autoencoder before k-means initialisation")
     kmeans_init: bool = Field(True, description="k-means++ on the residuals of every level; false: small random codes")
     steps: PositiveInt = Field(600, description="steps after it, however many vectors there are")
@@ -378,6 +385,14 @@ class QuantizerConfig(Section):
     dead_code_share: Share = Field(0.1, description="dead: used less than this share of uniform use")
     fit_rows: PositiveInt = Field(200_000, description="vectors sampled for fitting")
     seed: int = Field(1, description="of initialisation and batches")
+
+    @model_validator(mode="after")
+    def _sinkhorn_levels_exist(self) -> Self:
+        if self.sizes != "auto" and max(self.sinkhorn_levels, default=1) > len(self.sizes):
+            raise ValueError(
+                f"sinkhorn_levels {self.sinkhorn_levels}: sizes {self.sizes} have {len(self.sizes)} levels"
+            )
+        return self
 
 
 class HealthGateConfig(Section):

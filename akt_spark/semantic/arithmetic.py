@@ -56,6 +56,6 @@ def squared_norms(x: Floats) -> Floats:
 
 def _row_sums(x: Floats) -> Floats:
     total = np.zeros(len(x), np.float32)
-    for column in x.T:
+    for column in np.ascontiguousarray(x.T):  # a column at a time, in order
         total += column
     return total

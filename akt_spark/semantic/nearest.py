@@ -44,9 +44,9 @@ def _rough_distances(x: Floats, codes: Floats) -> tuple[Floats, Floats]:
     and Stability of Numerical Algorithms, section 3.1); all sizes here are below (||x|| + ||c||)^2, three of them are
     summed, and the distance itself is rounded as often: 4 (d + 8) u is above their total.
     """
-    norms = squared_norms(codes)
+    norms = np.einsum("kd,kd->k", codes, codes)
     rough = norms - 2 * (x @ codes.T)
-    reach = np.sqrt(squared_norms(x)) + np.sqrt(norms.max())
+    reach = np.sqrt(np.einsum("nd,nd->n", x, x)) + np.sqrt(norms.max())
     return rough, np.float32(4 * (x.shape[1] + 8) * UNIT_ROUNDOFF) * reach * reach
 
 
