@@ -422,6 +422,15 @@ class SemanticConfig(Section):
     item_gate: HealthGateConfig = HealthGateConfig()
     user_gate: HealthGateConfig = HealthGateConfig(min_head_coverage=0.4)  # active users cluster with active users
     health: HealthConfig = HealthConfig()
+    promotion: Literal["auto", "manual"] = Field(
+        "auto", description="auto: a night publishes a new codebook that passes its gate; manual: a person does"
+    )
+    item_changed_content: Literal["keep", "reassign"] = Field(
+        "keep", description="an item whose content changes keeps its ID, or gets that of its new content"
+    )
+    user_changed_content: Literal["keep", "reassign"] = Field(
+        "keep", description="likewise of users, whose content is what they clicked: reassign moves many every night"
+    )
 
     @model_validator(mode="after")
     def _users_have_no_category(self) -> Self:

@@ -47,6 +47,16 @@ def maintain(arguments: Sequence[str] | None = None) -> NoReturn:
     _exit("maintain", lambda: _maintain(args))
 
 
+def semantic_ids(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Lists codebooks, compares two, publishes one or takes the published one back."""
+    parser = _parser("semantic_ids")
+    parser.add_argument("action", choices=("list", "compare", "promote", "rollback"))
+    parser.add_argument("--entity", choices=("item", "user"), default="item", help="whose codebook (item)")
+    parser.add_argument("--version", help="the codebook to compare with the published one, or to publish")
+    args = parser.parse_args(arguments)
+    _exit("semantic_ids", lambda: _semantic_ids(args))
+
+
 def _exit(job: str, work: Callable[[], None]) -> NoReturn:
     try:
         work()
@@ -135,6 +145,25 @@ def _maintain(args: argparse.Namespace) -> None:
         if args.dry_run:
             print("dry run: nothing is changed; this would be done")
         for line in maintain(Lake(spark, config.lake.root), config.maintenance, args.dry_run):
+            print(line, flush=True)
+    finally:
+        spark.stop()
+
+
+def _semantic_ids(args: argparse.Namespace) -> None:
+    from akt_spark.semantic import commands
+
+    config = load(args.conf_file, args.set)
+    spark = spark_session(config.spark, f"akt_spark semantic_ids {args.action}")
+    try:
+        ctx = Context(spark, Lake(spark, config.lake.root), config, date.today(), f"semantic_ids {args.action}")
+        actions = {
+            "list": lambda: commands.list_codebooks(ctx),
+            "compare": lambda: commands.compare(ctx, args.entity, args.version),
+            "promote": lambda: commands.promote_codebook(ctx, args.entity, args.version),
+            "rollback": lambda: commands.roll_back(ctx, args.entity),
+        }
+        for line in actions[args.action]():
             print(line, flush=True)
     finally:
         spark.stop()

@@ -85,7 +85,7 @@ STAGES = (
         "build_semantic_ids",
         "akt_spark.semantic.publish:run",
         (*ACTIVITY, *INDICES, *EMBEDDINGS, "content.encoders", "bronze.items"),
-        (*SEMANTIC_IDS, "semantic.health"),
+        (*SEMANTIC_IDS, "semantic.health", "semantic.churn"),
         ("split", "segments", "semantic"),
     ),
     Stage(

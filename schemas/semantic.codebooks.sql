@@ -10,7 +10,9 @@ CREATE TABLE IF NOT EXISTS semantic.codebooks (
   config_hash STRING NOT NULL COMMENT 'hash of the configuration that made it',
   status STRING NOT NULL COMMENT 'candidate, published or retired',
   fitted_ds DATE NOT NULL COMMENT 'the day whose run fitted it',
-  metrics MAP<STRING, DOUBLE> COMMENT 'measures of the fit'
+  metrics MAP<STRING, DOUBLE> COMMENT 'measures of the fit, and of its agreement with the codebook published then',
+  promoted_at TIMESTAMP COMMENT 'when it was published last; null for one that never was',
+  rolled_back_at TIMESTAMP COMMENT 'when it was rolled back; no night publishes it again, only a person does'
 ) USING DELTA
 COMMENT 'Fitted codebooks; one published version an entity'
 LOCATION '${location}'

@@ -97,7 +97,7 @@ def _of_run(ctx: Context, table: str) -> DataFrame | None:
 def sizes(ctx: Context, entity: str) -> list[int]:
     """Codes a level of the published codebook."""
     codebook = published(ctx.lake, entity) if ctx.lake.exists(CODEBOOKS) else None
-    return list(codebook["sizes"]) if codebook else []
+    return list(codebook.sizes) if codebook else []
 
 
 def stage_runs(ctx: Context) -> list[StageRun]:

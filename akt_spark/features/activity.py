@@ -165,7 +165,9 @@ def strictly_before(asked: DataFrame, log: DataFrame, into: str) -> DataFrame:
     id_column, *state = log.columns
     known = log.select(id_column, F.date_add("ds", 1).alias("ds"), F.struct(*state).alias(into))
     pairs = asked.withColumn("_asked", F.lit(True))
-    so_far = Window.partitionBy(id_column).orderBy("ds", F.asc_nulls_first("_asked"))  # known by a day, then asked on it
+    so_far = Window.partitionBy(id_column).orderBy(
+        "ds", F.asc_nulls_first("_asked")
+    )  # known by a day, then asked on it
     so_far = so_far.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     joined = known.unionByName(pairs, allowMissingColumns=True)
     joined = joined.withColumn(into, F.last(into, ignorenulls=True).over(so_far))

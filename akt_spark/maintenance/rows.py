@@ -51,6 +51,8 @@ def _of_codebooks(dropped: list[tuple[str, str]]) -> Iterator[Removal]:
     for entity, version in dropped:
         book, why = F.col("codebook_version") == version, f"retired codebook {version} of {entity}s"
         yield Removal(f"semantic.{entity}_ids", book, why)
+        compared = (F.col("from_version") == version) | (F.col("to_version") == version)
+        yield Removal("semantic.churn", compared & (F.col("entity") == entity), why)
         # asked again at the commit: what another run published meanwhile stays
         yield Removal(CODEBOOKS, book & (F.col("entity") == entity) & (F.col("status") == "retired"), why)
 

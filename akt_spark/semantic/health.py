@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame
@@ -42,6 +42,10 @@ class Health:
 
     values: dict[tuple[str, int], float | None]
 
+    def with_measures(self, measures: Iterable[Measure]) -> Health:
+        """The same, and more."""
+        return Health(self.values | {(metric, level): value for metric, level, value in measures})
+
     def of(self, metric: str, level: int = 0) -> float | None:
         """One measure."""
         return self.values[metric, level]
@@ -56,7 +60,7 @@ def measure(inputs: Inputs, config: HealthConfig) -> Health:
     ids = inputs.ids.persist()
     try:
         measures = _measures(replace(inputs, ids=ids), config)
-        return Health({(metric, level): value for metric, level, value in measures})
+        return Health({}).with_measures(measures)
     finally:
         ids.unpersist()
 

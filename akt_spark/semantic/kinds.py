@@ -18,6 +18,8 @@ KINDS: dict[str, type[Quantizer]] = {
     "category": CategoryCodes,
 }
 
+CONTROLS = ("random", "category")  # they read labels, not vectors
+
 
 def new_quantizer(config: QuantizerConfig) -> Quantizer:
     """An unfitted quantiser of the configured kind."""

@@ -1,41 +1,35 @@
 """The stage build_semantic_ids: fit or keep a codebook, assign what is new, measure, gate, publish.
 
-A published ID never moves: while encoder and configuration stay, only ids without an ID get one, even where the vector
-of another id has changed. A new codebook becomes visible by one commit to ``semantic.codebooks``, after its IDs are
-written; whatever was published before stays until then. Every step before that commit can be repeated.
+A published ID never moves because others come or a codebook is fitted. An item or user whose content has changed keeps
+its ID or gets another one, as ``semantic.<entity>_changed_content`` says. A new codebook is fitted beside the published
+one, takes over its names (`relabel`), is compared with it (`churn`), and becomes visible by one commit to
+``semantic.codebooks`` after its IDs are written (`promotion`). Every step before that commit can be repeated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
 
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from akt_spark.config import QuantizerConfig, fingerprint
 from akt_spark.features.segments import segments
 from akt_spark.lake import Lake
 from akt_spark.semantic.assign import assign
+from akt_spark.semantic.churn import CHURN, changed_ids, churn_measures, write_churn
 from akt_spark.semantic.health import Health, Inputs, check, measure
+from akt_spark.semantic.ids import ids_of, unassigned, write_ids
 from akt_spark.semantic.inputs import Vectors, fitting_vectors, leaf_categories, usable_vectors
-from akt_spark.semantic.versions import CODEBOOKS, published, published_version
+from akt_spark.semantic.promotion import promote
+from akt_spark.semantic.versions import CODEBOOKS, Codebook, codebooks, published, published_version
 from akt_spark.stage import Context, Outcome
 
 __all__ = ["published_version", "run"]
 
 HEALTH = "semantic.health"
-
-
-@dataclass(frozen=True)
-class Codebook:
-    """The codebook that a run works with, as ``semantic.codebooks`` has it, and whether this run fitted it."""
-
-    version: str
-    path: str
-    sizes: tuple[int, ...]
-    fresh: bool
-    why: str | None = None  # how the sizes of a new one were found
 
 
 def run(ctx: Context) -> Outcome:
@@ -44,6 +38,7 @@ def run(ctx: Context) -> Outcome:
     Raises:
         HealthGateError: when health is below the gate; the entity keeps what was published before.
         DataError: when there are no usable vectors, or fewer distinct ones than codes.
+        AktError: when another run has published another codebook meanwhile.
     """
     outcome = Outcome()
     for entity in ("item", "user"):
@@ -52,40 +47,76 @@ def run(ctx: Context) -> Outcome:
 
 
 def _publish(ctx: Context, entity: str, outcome: Outcome) -> None:
-    config, gate = getattr(ctx.config.semantic, entity), getattr(ctx.config.semantic, f"{entity}_gate")
-    vectors = usable_vectors(ctx.lake, entity, ctx.ds, config.kind)
+    config, lake = ctx.config.semantic, ctx.lake
+    vectors = usable_vectors(lake, entity, ctx.ds, getattr(config, entity).kind)
     roles = _roles(ctx, entity).persist()  # every measure looks at them
-    before = published(ctx.lake, entity)
-    if before is not None and _fits(before, vectors.revision, config, ctx):
-        codebook = Codebook(before["codebook_version"], before["path"], tuple(before["sizes"]), fresh=False)
-    else:
-        codebook = _fit_candidate(ctx, entity, vectors, roles, config)
-    old = ids_of(ctx.lake, entity, codebook.version)
-    new = assign(vectors.usable.join(old, on="id", how="left_anti"), codebook.path).persist()
+    live = published(lake, entity)
+    codebook = _wanted(ctx, entity, live, vectors, roles)
+    follows = live if live and live.version != codebook.version else None
+    reassign = getattr(config, f"{entity}_changed_content") == "reassign"
+    old = ids_of(lake, entity, codebook.version)
+    new = assign(unassigned(vectors.usable, old, reassign), codebook.path).persist()
     try:
-        ids = old.select("id", "sid", "codes").unionByName(new.select("id", "sid", "codes"))
-        categories = leaf_categories(ctx.lake) if entity == "item" else None
-        inputs = Inputs(ids, vectors.usable, roles, categories, codebook.sizes, codebook.path)
-        health = measure(inputs, ctx.config.semantic.health)
+        columns = ["id", "sid", "codes", "content_hash"]
+        ids = old.select(columns).join(new.select("id"), on="id", how="left_anti").unionByName(new.select(columns))
+        categories = leaf_categories(lake) if entity == "item" else None
+        health = measure(Inputs(ids, vectors.usable, roles, categories, codebook.sizes, codebook.path), config.health)
+        if follows:
+            before = ids_of(lake, entity, follows.version)
+            levels = min(len(follows.sizes), len(codebook.sizes))
+            health = health.with_measures(churn_measures(before, ids, levels))
         _write_health(ctx, entity, codebook.version, health)
-        check(health, gate, entity, codebook.version, before["codebook_version"] if before else None)
-        added = _write_ids(ctx, entity, codebook.version, new)
+        check(health, getattr(config, f"{entity}_gate"), entity, codebook.version, live.version if live else None)
+        if follows:
+            changed = changed_ids(before, ids, follows.revision == codebook.revision)
+            write_churn(ctx, entity, follows.version, codebook.version, changed)
+        moved = 0
+        if reassign:
+            of_content = changed_ids(old.select(columns), new.select(columns), same_encoder=True)
+            moved = write_churn(ctx, entity, codebook.version, codebook.version, of_content)
+        added = write_ids(ctx, entity, codebook.version, new, reassign)
     finally:
         new.unpersist()
         roles.unpersist()
-    if codebook.fresh:
-        _switch(ctx.lake, entity, codebook.version)
-    moved = _changed_content(ids_of(ctx.lake, entity, codebook.version), vectors.usable)
     outcome.rows_in += vectors.count + sum(vectors.excluded.values())
     outcome.rows_out += added
-    outcome.notes += _notes(entity, codebook, health, vectors, added, moved)
+    outcome.notes += _notes(entity, codebook, health, vectors, added)
+    outcome.notes += _content_notes(lake, entity, codebook, vectors.usable, reassign, moved)
+    outcome.notes += _promotion(ctx, entity, codebook, live, vectors)
 
 
-def ids_of(lake: Lake, entity: str, version: str) -> DataFrame:
-    """Rows of ``semantic.<entity>_ids`` of one codebook, with the id as ``id``."""
-    table = f"semantic.{entity}_ids"
-    lake.register(table)
-    return lake.read(table).where(F.col("codebook_version") == version).withColumnRenamed(f"{entity}_id", "id")
+def _wanted(ctx: Context, entity: str, live: Codebook | None, vectors: Vectors, roles: DataFrame) -> Codebook:
+    """The codebook that encoder and configuration ask for: published, or made earlier, or fitted now."""
+    config: QuantizerConfig = getattr(ctx.config.semantic, entity)
+    fitting = [
+        book
+        for book in codebooks(ctx.lake, entity).values()
+        if (book.revision, book.config_hash) == (vectors.revision, _hash(config))
+        and book.fitted_ds <= ctx.ds
+        and Path(book.path).is_dir()
+    ]
+    if fitting:
+        return max(fitting, key=lambda book: (book.status == "published", book.fitted_ds, book.version))
+    return _fit_candidate(ctx, entity, live, vectors, roles, config)
+
+
+def _promotion(ctx: Context, entity: str, codebook: Codebook, live: Codebook | None, vectors: Vectors) -> Iterator[str]:
+    """Publishes the codebook where a night may; else brings the IDs of the published one up to date."""
+    if codebook.status == "published":
+        return
+    by_hand = f"jobs/semantic_ids.py promote --entity {entity} --version {codebook.version}"
+    if live is None or (ctx.config.semantic.promotion == "auto" and not codebook.rolled_back):
+        promote(ctx.lake, entity, codebook.version, instead_of=live.version if live else None)
+        yield f"  {codebook.version} is published" + (f" instead of {live.version}" if live else "")
+        return
+    why = "it was rolled back" if codebook.rolled_back else "semantic.promotion is manual"
+    yield f"  {codebook.version} is not published ({why}); {live.version} stays: {by_hand}"
+    missing = unassigned(vectors.usable, ids_of(ctx.lake, entity, live.version), reassign=False)
+    if live.revision == vectors.revision:
+        added = write_ids(ctx, entity, live.version, assign(missing, live.path), reassign=False)
+        yield f"  IDs added to {live.version}: {added:,}"
+    else:
+        yield f"  {missing.count():,} {entity}s have no ID in {live.version}: it belongs to encoder {live.revision}"
 
 
 def _roles(ctx: Context, entity: str) -> DataFrame:
@@ -94,23 +125,21 @@ def _roles(ctx: Context, entity: str) -> DataFrame:
     return known.select(F.col(f"{entity}_id").alias("id"), "impressions", "role")
 
 
-def _fits(codebook: Row, revision: str, config: QuantizerConfig, ctx: Context) -> bool:
-    """Whether a published codebook may go on: same embeddings, same configuration, and not fitted after this day."""
-    same = codebook["encoder_revision"] == revision and codebook["config_hash"] == _hash(config)
-    return same and codebook["fitted_ds"] <= ctx.ds
-
-
 def _hash(config: QuantizerConfig) -> str:
     return fingerprint(config.model_dump())
 
 
-def _fit_candidate(ctx: Context, entity: str, vectors: Vectors, roles: DataFrame, config: QuantizerConfig) -> Codebook:
+def _fit_candidate(
+    ctx: Context, entity: str, live: Codebook | None, vectors: Vectors, roles: DataFrame, config: QuantizerConfig
+) -> Codebook:
     from akt_spark.semantic.fit import fit  # brings torch in; a night without a new codebook goes without
 
     train_end = ctx.config.split.train_end(ctx.ds)
     known = fitting_vectors(ctx.lake, entity, vectors.usable, roles, train_end)
+    published_ids = ids_of(ctx.lake, entity, live.version) if live else None
     print(f"fitting a codebook of {entity}s, sizes {config.sizes}", flush=True)
-    fitted = fit(known, roles, vectors.revision, config, ctx.ds, ctx.lake.artifact("codebooks", entity))
+    folder = ctx.lake.artifact("codebooks", entity)
+    fitted = fit(known, roles, vectors.revision, config, ctx.ds, folder, published_ids)
     row = {
         "entity": entity,
         "codebook_version": fitted.version,
@@ -121,10 +150,12 @@ def _fit_candidate(ctx: Context, entity: str, vectors: Vectors, roles: DataFrame
         "config_hash": _hash(config),
         "status": "candidate",
         "fitted_ds": ctx.ds,
-        "metrics": fitted.report.metrics(),
+        "metrics": fitted.metrics,
     }
-    ctx.lake.merge(CODEBOOKS, ctx.spark.createDataFrame([row], schema=ctx.lake.schema(CODEBOOKS)))
-    return Codebook(fitted.version, str(fitted.path), fitted.sizes, fresh=True, why=fitted.why)
+    schema = ctx.lake.schema(CODEBOOKS)
+    rows = ctx.spark.createDataFrame([tuple(row.get(name) for name in schema.names)], schema)
+    ctx.lake.merge(CODEBOOKS, rows)
+    return replace(Codebook.of(rows.head()), fresh=True, why=fitted.why)
 
 
 def _write_health(ctx: Context, entity: str, version: str, health: Health) -> None:
@@ -140,26 +171,8 @@ def _write_health(ctx: Context, entity: str, version: str, health: Health) -> No
     ctx.lake.overwrite(HEALTH, measures.withColumns(constants), where=where)
 
 
-def _write_ids(ctx: Context, entity: str, version: str, new: DataFrame) -> int:
-    rows = new.withColumns({"codebook_version": F.lit(version), "assigned_ds": F.lit(ctx.ds)})
-    return ctx.lake.insert_new(f"semantic.{entity}_ids", rows.withColumnRenamed("id", f"{entity}_id"))
-
-
-def _switch(lake: Lake, entity: str, version: str) -> None:
-    """Publishes ``version`` and retires what was published, in one commit: readers see one or the other."""
-    chosen = F.col("codebook_version") == version
-    rows = lake.read(CODEBOOKS).where((F.col("entity") == entity) & (chosen | (F.col("status") == "published")))
-    lake.merge(CODEBOOKS, rows.withColumn("status", F.when(chosen, "published").otherwise("retired")))
-
-
-def _changed_content(ids: DataFrame, vectors: DataFrame) -> int:
-    """IDs that were assigned from other content than the id has now."""
-    now = vectors.select("id", F.col("content_hash").alias("now"))
-    return ids.join(now, on="id").where(F.col("content_hash") != F.col("now")).count()
-
-
-def _notes(entity: str, codebook: Codebook, health: Health, vectors: Vectors, added: int, moved: int) -> Iterator[str]:
-    action = "new codebook" if codebook.fresh else "published codebook kept"
+def _notes(entity: str, codebook: Codebook, health: Health, vectors: Vectors, added: int) -> Iterator[str]:
+    action = "new codebook" if codebook.fresh else f"{codebook.status} codebook kept"
     sizes = "x".join(map(str, codebook.sizes))
     yield f"{entity}s: {action} {codebook.version}, sizes {sizes}; IDs added {added:,}"
     if codebook.why:
@@ -177,8 +190,25 @@ def _notes(entity: str, codebook: Codebook, health: Health, vectors: Vectors, ad
     )
     if vectors.excluded:
         yield "  left out: " + ", ".join(f"{n:,} {reason}" for reason, n in sorted(vectors.excluded.items()))
-    if moved:
-        yield f"  {moved:,} IDs keep what they got from earlier content"
+    if ("churn", 1) in health.values:
+        yield (
+            f"  against the published one: first code another for {_by_level([health.of('churn', 1)], '.3f')} of ids, "
+            f"adjusted Rand index {_by_level(health.levels('adjusted_rand'), '.2f')} (by prefix length; {CHURN})"
+        )
+
+
+def _content_notes(
+    lake: Lake, entity: str, codebook: Codebook, vectors: DataFrame, reassign: bool, moved: int
+) -> Iterator[str]:
+    """What became of ids whose content is another than when they got their ID."""
+    if reassign:
+        if moved:
+            yield f"  {moved:,} IDs moved because their content changed ({CHURN})"
+        return
+    ids, now = ids_of(lake, entity, codebook.version), vectors.select("id", F.col("content_hash").alias("now"))
+    kept = ids.join(now, on="id").where(F.col("content_hash") != F.col("now")).count()
+    if kept:
+        yield f"  {kept:,} IDs keep what they got from earlier content"
 
 
 def _by_level(values: list[float | None], form: str) -> str:

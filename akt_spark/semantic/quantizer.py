@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -84,6 +85,10 @@ class Quantizer(Protocol):
 
     def decode(self, codes: NDArray[np.int32]) -> Floats:
         """Reconstructions (N, D) of codes (N, L), in the space of ``normalise``."""
+        ...
+
+    def relabelled(self, names: Sequence[NDArray[np.int32]]) -> Self:
+        """The same model, in which code k of level l is called ``names[l][k]``; nothing else changes."""
         ...
 
     def save(self, path: Path) -> None:

@@ -116,6 +116,11 @@ class ResidualQuantizer(ABC):
         """Latents (N, d) that codes (N, L) stand for: the sum over levels."""
         return sum(codebook[codes[:, level]] for level, codebook in enumerate(self.codebooks))
 
+    def relabelled(self, names: Sequence[NDArray[np.int32]]) -> Self:
+        """The same model, in which code k of level l is called ``names[l][k]``."""
+        books = {f"codebooks.{level}": book[np.argsort(names[level])] for level, book in enumerate(self.codebooks)}
+        return type(self)(self.config, self._weights | books)
+
     def save(self, path: Path) -> None:
         """Writes the fitted model into a folder (`model_folder`)."""
         write_model(path, self.config, self._weights)

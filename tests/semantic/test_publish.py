@@ -18,8 +18,10 @@ from akt_spark.config import Config
 from akt_spark.content.registry import EncoderRecord, record
 from akt_spark.errors import DataError, HealthGateError, MissingInput
 from akt_spark.lake import Lake
+from akt_spark.semantic import commands
+from akt_spark.semantic.ids import ids_of
 from akt_spark.semantic.publish import run
-from akt_spark.semantic.versions import published_version
+from akt_spark.semantic.versions import codebooks, published_version
 from akt_spark.stage import Context, Outcome
 
 from .planted import planted
@@ -190,6 +192,75 @@ def test_a_codebook_below_its_gate_publishes_nothing_and_a_better_one_takes_over
     assert kept == before
 
 
+def test_a_new_codebook_takes_over_names_is_compared_and_waits_where_a_person_decides(published: Context) -> None:
+    lake = published.lake
+    before, version = published_rows(lake, "item"), published_version(lake, "item")
+    root = Path(lake.root).parent
+    manual = configuration(root, "semantic.promotion=manual", "semantic.item.seed=5")
+    notes = "\n".join(run(replace(published, config=manual, run_id="manual")).notes)
+    (candidate,) = (name for name, status in statuses(lake, "item").items() if status == "candidate")
+    assert f"{candidate} is not published (semantic.promotion is manual); {version} stays" in notes
+    assert published_rows(lake, "item") == before
+    book = codebooks(lake, "item")[candidate]
+    assert book.metrics["churn_1"] <= book.metrics["churn_1_unaligned"]
+
+    new = {
+        row["item_id"]: row["sid"]
+        for row in ids_of(lake, "item", candidate).withColumnRenamed("id", "item_id").collect()
+    }
+    changed = {row["item_id"]: (row["sid"], new[row["item_id"]]) for row in before if row["sid"] != new[row["item_id"]]}
+    churn = lake.read("semantic.churn").where("entity = 'item'").collect()
+    assert {row["id"]: (row["old_sid"], row["new_sid"]) for row in churn} == changed
+    assert {(row["from_version"], row["to_version"], row["reason"]) for row in churn} == {
+        (version, candidate, "moved cell")
+    }
+    assert {row["segment"] for row in churn} <= {"head", "tail"}
+    measured = lake.read("semantic.health").where("run_id = 'manual' AND metric = 'churn' AND level = 2").head()
+    assert measured["value"] == pytest.approx(len(changed) / ITEMS)
+
+    encode(lake, "item", "item-1", ITEM_VECTORS[ITEMS:], first=ITEMS)  # both codebooks get what comes
+    run(replace(published, config=manual, ds=DS + timedelta(days=1), run_id="later"))
+    assert len(published_rows(lake, "item")) == ITEMS + 20
+    assert ids_of(lake, "item", candidate).count() == ITEMS + 20
+    assert list(statuses(lake, "item").values()).count("candidate") == 1  # it was not fitted again
+
+    said = "\n".join(commands.compare(published, "item", None))
+    assert f"{version} (published) and {candidate} (candidate); 180 have an ID in both" in said
+    assert list(commands.promote_codebook(published, "item", candidate)) == [
+        f"items: {candidate} is published instead of {version}"
+    ]
+    assert list(commands.roll_back(published, "item")) == [
+        f"items: {candidate} was rolled back, {version} is published again"
+    ]
+    auto = configuration(root, "semantic.item.seed=5")
+    notes = "\n".join(run(replace(published, config=auto, run_id="auto")).notes)
+    assert f"{candidate} is not published (it was rolled back); {version} stays" in notes
+    assert published_version(lake, "item") == version
+    listed = "\n".join(commands.list_codebooks(published))
+    assert f"{candidate}  rolled back" in listed
+    with pytest.raises(DataError, match="no codebook of items was published before"):
+        list(commands.roll_back(published, "item"))
+
+
+def test_changed_content_gets_another_id_where_the_configuration_says_so(published: Context) -> None:
+    lake = published.lake
+    before = {row["item_id"]: row for row in published_rows(lake, "item")}
+    encode(lake, "item", "item-1", -ITEM_VECTORS[:10])
+    reassign = configuration(Path(lake.root).parent, "semantic.item_changed_content=reassign")
+    ctx = replace(published, config=reassign, ds=DS + timedelta(days=1), run_id="reassign")
+    notes = "\n".join(run(ctx).notes)
+    after = {row["item_id"]: row for row in published_rows(lake, "item")}
+    moved = {name for name, row in after.items() if row["sid"] != before[name]["sid"]}
+    assert 0 < len(moved) <= 10
+    assert f"{len(moved)} IDs moved because their content changed" in notes
+    assert all(after[name] == before[name] for name in after if name not in {f"item{n:03d}" for n in range(10)})
+    churn = lake.read("semantic.churn").collect()
+    assert {row["id"] for row in churn} == moved
+    assert {(row["reason"], row["from_version"] == row["to_version"]) for row in churn} == {("content changed", True)}
+    run(replace(ctx, run_id="again"))
+    assert {row["item_id"]: row for row in published_rows(lake, "item")} == after
+
+
 class Killed(Exception):
     pass
 
@@ -199,11 +270,11 @@ def killed_at(method: str, table: str, call: int) -> Iterator[None]:
     """The given call of a method of Lake for this table never returns."""
     calls, original = [], getattr(Lake, method)
 
-    def deadly(lake: Lake, name: str, rows: DataFrame) -> int | None:
+    def deadly(lake: Lake, name: str, rows: DataFrame, *rest: object, **more: object) -> int | None:
         calls.append(name)
         if name == table and calls.count(table) == call:
             raise Killed
-        return original(lake, name, rows)
+        return original(lake, name, rows, *rest, **more)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Lake, method, deadly)
