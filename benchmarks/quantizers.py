@@ -4,8 +4,8 @@
 
 Vectors are the aligned ones of real items (of a lake that `make demo` wrote) and 100,000 x 128 synthetic ones around
 2,048 centres. All quantisers get the same normalised vectors and sizes and one thread, each in a process of its own,
-in turns, and the median of the rounds counts. Then a fitted model assigns 1M vectors from Parquet in Spark, and faiss
-finds the same number of codes in as many flat indices from memory, on the same cores.
+in turns; the median CPU time of the rounds counts. Then a fitted model assigns 1M vectors from Parquet in Spark, and
+faiss finds the same number of codes in as many flat indices from memory, on the same cores.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 CORES = 2
 SIZES = [64, 64, 32]
 FIT_ROWS, DIM, GROUPS, ASSIGN_ROWS = 100_000, 128, 2048, 1_000_000
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 OURS = ("rqkmeans", "rqvae")
 PEERS = ("faiss ResidualQuantizer", "residual k-means")
 
@@ -61,14 +62,14 @@ def fit(side: str, file: str) -> dict[str, object]:
     faiss.omp_set_num_threads(1)
     torch.set_num_threads(1)
     x = np.load(file)
-    started = time.monotonic()
+    started = time.process_time()  # one thread: other work on the cores does not count
     codes, rebuilt = SIDES[side](x)
-    seconds = time.monotonic() - started
+    seconds = time.process_time() - started
     x = layer_norm(x)
     buckets = np.unique(codes, axis=0, return_counts=True)[1]
     error = np.square(x - rebuilt, dtype=np.float64).sum()
     return {
-        "fit_and_encode": round(seconds, 2),
+        "cpu_seconds": round(seconds, 2),
         "unexplained_variance": round(float(error / np.square(x - x.mean(axis=0), dtype=np.float64).sum()), 4),
         "coverage": [len(np.unique(codes[:, level])) / size for level, size in enumerate(SIZES)],
         "distinct_ids": len(buckets),
@@ -221,12 +222,12 @@ def _fit_all(name: str, x: np.ndarray, folder: Path, rounds: int) -> dict[str, d
     found = {}
     for _ in range(rounds):
         for side in SIDES:
-            found[side] = measure.child([__file__, "fit", side, str(folder / "x.npy")])
-            taken[side].append(found[side]["fit_and_encode"])
+            found[side] = measure.child([__file__, "fit", side, str(folder / "x.npy")], ONE_THREAD)
+            taken[side].append(found[side]["cpu_seconds"])
             print(name, side, json.dumps(found[side]), flush=True)
     shape = {"vectors": name, "rows": len(x), "dim": x.shape[1]}
     return {
-        side: shape | {"quantizer": side} | found[side] | {"fit_and_encode": statistics.median(taken[side])}
+        side: shape | {"quantizer": side} | found[side] | {"cpu_seconds": statistics.median(taken[side])}
         for side in SIDES
     }
 
@@ -240,13 +241,13 @@ def _fit_bars(name: str, found: dict[str, dict]) -> list[dict]:
     ]
     for peer in PEERS:
         other, pair = found[peer], f"{name}: {best['quantizer']} against {peer}"
-        ratio = {key: best[key] / other[key] for key in ("distinct_ids", "largest_bucket", "fit_and_encode")}
+        ratio = {key: best[key] / other[key] for key in ("distinct_ids", "largest_bucket", "cpu_seconds")}
         explained = best["unexplained_variance"] / other["unexplained_variance"]
         bars += [
             measure.at_most(f"{pair}, unexplained variance", explained, 1.0),
             measure.at_least(f"{pair}, distinct IDs", ratio["distinct_ids"], 1.0),
             measure.at_most(f"{pair}, largest bucket", ratio["largest_bucket"], 1.0),
-            measure.at_most(f"{pair}, time to fit and encode", ratio["fit_and_encode"], 3.0),
+            measure.at_most(f"{pair}, CPU time to fit and encode", ratio["cpu_seconds"], 3.0),
         ]
     return bars
 
