@@ -33,7 +33,7 @@ test: setup ## the tests, on both cores
 	@python -m pytest -n 2 --dist loadfile
 
 bench: setup ## benchmarks, beside their peers, into benchmarks/results/ (half an hour, on a quiet machine)
-	@for name in sequences maintenance; do python benchmarks/$$name.py --out benchmarks/results/$$name.json; done
+	@for name in sequences maintenance quantizers; do python benchmarks/$$name.py --out benchmarks/results/$$name.json; done
 
 lint: setup ## ruff, check and format
 	@ruff check . && ruff format --check .

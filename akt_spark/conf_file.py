@@ -78,11 +78,15 @@ def _merge(defaults: Section, values: dict[str, Any]) -> dict[str, Any]:
     merged = {name: getattr(defaults, name) for name in type(defaults).model_fields}
     for key, value in values.items():
         default = merged.get(key)
-        same_kind = isinstance(value, dict) and value.get("kind", getattr(default, "kind", None)) == getattr(
-            default, "kind", None
-        )
-        merged[key] = _merge(default, value) if isinstance(default, Section) and same_kind else value
+        fits = isinstance(default, Section) and isinstance(value, dict) and _has_kind(default, value.get("kind"))
+        merged[key] = _merge(default, value) if fits else value
     return merged
+
+
+def _has_kind(section: Section, kind: Any) -> bool:
+    """Whether a value with this kind (None: not said) can be of the section's class."""
+    field = type(section).model_fields.get("kind")
+    return kind is None or field is None or kind in get_args(field.annotation)
 
 
 def _explain(error: ValidationError, values: dict[str, Any]) -> Iterator[str]:

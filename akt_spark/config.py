@@ -400,13 +400,24 @@ class InterestConfig(Section):
 class QuantizerConfig(Section):
     """A residual quantiser (method.md 4)."""
 
-    kind: Literal["rqvae"] = Field("rqvae", description="rqvae")
-    sizes: list[PositiveInt] = Field(description="codes a level")
+    kind: Literal["rqvae", "rqkmeans", "random", "category"] = Field(
+        "rqvae", description="rqvae, rqkmeans, or a control: random codes, category (of items; its sizes are not read)"
+    )
+    sizes: Annotated[list[PositiveInt], Field(min_length=1)] | Literal["auto"] = Field(
+        description="codes a level; auto: from the catalogue, for clusters of 20 to 200 ids with teachers for students"
+    )
     hidden: list[PositiveInt] = Field([256, 128], description="widths of the encoder, mirrored in the decoder")
     latent_dim: PositiveInt = Field(32, description="length of the quantised latent")
     commitment: NonNegative = Field(0.25, description="weight of the commitment term (beta)")
     rotation_trick: bool = Field(
         False, description="rotation trick; false: straight-through, which fitted MovieLens better and used all codes"
+    )
+    codebook_update: Literal["gradient", "ema"] = Field(
+        "gradient", description="how codes follow their vectors: by the loss, or as moving averages"
+    )
+    ema_decay: Share = Field(0.99, description="ema: what an average keeps at a step")
+    sinkhorn_levels: list[PositiveInt] = Field(
+        [], description="levels, from 1, that a training batch must use evenly; assignment is always to the nearest"
     )
     warmup_steps: PositiveInt = Field(200, description="steps as a plain autoencoder before k-means initialisation")
     kmeans_init: bool = Field(True, description="k-means++ on the residuals of every level; false: small random codes")
@@ -417,6 +428,14 @@ class QuantizerConfig(Section):
     dead_code_share: Share = Field(0.1, description="dead: used less than this share of uniform use")
     fit_rows: PositiveInt = Field(200_000, description="vectors sampled for fitting")
     seed: int = Field(1, description="of initialisation and batches")
+
+    @model_validator(mode="after")
+    def _sinkhorn_levels_exist(self) -> Self:
+        if self.sizes != "auto" and max(self.sinkhorn_levels, default=1) > len(self.sizes):
+            raise ValueError(
+                f"sinkhorn_levels {self.sinkhorn_levels}: sizes {self.sizes} have {len(self.sizes)} levels"
+            )
+        return self
 
 
 class HealthGateConfig(Section):
@@ -455,6 +474,12 @@ class SemanticConfig(Section):
     user_changed_content: Literal["keep", "reassign"] = Field(
         "keep", description="likewise of users, whose content is what they clicked: reassign moves many every night"
     )
+
+    @model_validator(mode="after")
+    def _users_have_no_category(self) -> Self:
+        if self.user.kind == "category":
+            raise ValueError("user.kind: category is for items, users have none: rqvae, rqkmeans or random")
+        return self
 
 
 class SamplesConfig(Section):

@@ -107,7 +107,12 @@ def _write_features(lake: Lake, number: int, ds: date) -> None:
 def _write_models(lake: Lake, number: int, ds: date, items: DataFrame) -> None:
     coded = items.withColumn("codes", F.array(F.col("n") % 32, F.col("n") % 7))
     ids = coded.where(F.col("n") % 60 == number).drop("n")
-    constants = {"codebook_version": F.lit("b"), "distance": F.lit(0.1), "content_hash": F.lit("h")}
+    constants = {
+        "codebook_version": F.lit("b"),
+        "distance": F.lit(0.1),
+        "margin": F.lit(0.5),
+        "content_hash": F.lit("h"),
+    }
     constants |= {"assigned_ds": F.lit(ds), "offset_codes": F.col("codes"), "sid": F.array_join("codes", "-")}
     lake.append("semantic.item_ids", ids.withColumns(constants))
     role = F.when(F.col("n") % 9 == 0, "teacher").otherwise("student")

@@ -31,6 +31,11 @@ def test_sections_are_merged_with_the_defaults():
     assert config.segments.user.tail_below == 5
 
 
+def test_another_kind_of_quantiser_keeps_the_other_defaults():
+    config = load(None, ["semantic.item.kind=rqkmeans"])
+    assert config.semantic.item == Config().semantic.item.model_copy(update={"kind": "rqkmeans"})
+
+
 def test_numbers_may_be_written_with_an_exponent():
     assert load(None, ["training.learning_rate=3e-3"]).training.learning_rate == 0.003
 
@@ -55,6 +60,10 @@ def test_variants_are_replaced_not_merged():
         ("source={kind: folder}", ["source.path", "required"]),
         ("ranker.variants={base: {dmi: 3}}", ["variants.base", "dmi", "cluster_mode"]),
         ("ranker.model.cluster_mode=both", ["ranker.model.cluster_mode", "both", "hybrid"]),
+        ("semantic.item.sizes=some", ["semantic.item.sizes", "auto", "'some'"]),
+        ("semantic.item.sizes=[]", ["semantic.item.sizes", "at least 1"]),
+        ("semantic.item.sinkhorn_levels=[4]", ["sinkhorn_levels [4]", "3 levels"]),
+        ("semantic.user.kind=category", ["users have none", "rqkmeans"]),
         ("evaluation.reference=din", ["evaluation.reference", "din", "base"]),
         ("encoder.family=qwen_vl", ["encoder", "qwen_vl needs model", "folder"]),
         ("encoder.model=some/folder", ["encoder", "model ('some/folder')", "qwen_vl only", "minilm_vl"]),

@@ -86,7 +86,8 @@ def models(lake: Lake) -> None:
     ]
     folder("codebooks", "item", "killed")
     write("semantic.codebooks", books)
-    ids = {"item_id": "i", "sid": "1", "codes": [1], "offset_codes": [1], "distance": 0.0, "content_hash": "h"}
+    ids = {"item_id": "i", "sid": "1", "codes": [1], "offset_codes": [1], "distance": 0.0}
+    ids |= {"margin": 1.0, "content_hash": "h"}
     ids |= {"assigned_ds": NIGHTS[0]}
     write("semantic.item_ids", [ids | {"codebook_version": book["codebook_version"]} for book in books])
     encoder = {"entity": "item", "stage": "aligned", "family": "f", "dim": 1, "config_hash": "h"}

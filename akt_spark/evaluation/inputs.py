@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from akt_spark.semantic.versions import CODEBOOKS, published
 from akt_spark.stage import Context
 
 PACKAGES = {
@@ -91,6 +92,12 @@ def _of_run(ctx: Context, table: str) -> DataFrame | None:
     if not ctx.lake.exists(table):
         return None
     return ctx.lake.read(table).where(F.col("run_id") == ctx.run_id)
+
+
+def sizes(ctx: Context, entity: str) -> list[int]:
+    """Codes a level of the published codebook."""
+    codebook = published(ctx.lake, entity) if ctx.lake.exists(CODEBOOKS) else None
+    return list(codebook.sizes) if codebook else []
 
 
 def stage_runs(ctx: Context) -> list[StageRun]:

@@ -62,8 +62,7 @@ def _sections(
     trained_on = frozen(ctx)
     gates, points = inputs.gates(ctx), inputs.curves(ctx)
     count = ctx.config.report.example_clusters
-    semantic = ctx.config.semantic
-    sizes = {"item": semantic.item.sizes, "user": semantic.user.sizes}
+    sizes = {entity: inputs.sizes(ctx, entity) for entity in ("item", "user")}
     return {
         "ds": ctx.ds,
         "facts": _facts(ctx, results, trained_on.items.count(), trained_on.users.count()),

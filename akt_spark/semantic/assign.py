@@ -14,22 +14,24 @@ from akt_spark.semantic.arithmetic import Floats
 from akt_spark.semantic.kinds import load_quantizer
 from akt_spark.semantic.quantizer import Quantizer
 
+ENCODED = "id STRING, content_hash STRING, codes ARRAY<INT>, distance FLOAT, margin FLOAT"
+
 loaded = lru_cache(maxsize=2)(load_quantizer)  # lives as long as the worker: this module is imported, not pickled
 
 
 def assign(vectors: DataFrame, path: str) -> DataFrame:
-    """Semantic IDs of ``vectors`` (id, content_hash, vector), all vectors finite and of the fitted length.
+    """Semantic IDs of ``vectors`` (id, content_hash, vector, label), all vectors finite and of the fitted length.
 
     Args:
         path: folder of the quantiser, the same on every executor.
 
     Returns:
-        id, content_hash, sid, codes, offset_codes, distance.
+        id, content_hash, sid, codes, offset_codes, distance, margin.
     """
-    encoded = vectors.select("id", "content_hash", "vector").mapInArrow(
-        partial(_encode, path=path), "id STRING, content_hash STRING, codes ARRAY<INT>, distance FLOAT"
-    )
-    return encoded.select("id", "content_hash", *readable("codes", load_quantizer(path).sizes), "codes", "distance")
+    rows = vectors.select("id", "content_hash", "vector", "label")
+    encoded = rows.mapInArrow(partial(_encode, path=path), ENCODED)
+    sid, offset_codes = readable("codes", load_quantizer(path).sizes)
+    return encoded.select("id", "content_hash", sid, "codes", offset_codes, "distance", "margin")
 
 
 def readable(codes: str, sizes: tuple[int, ...]) -> tuple[Column, Column]:
@@ -50,8 +52,10 @@ def _encode(batches: Iterator[pa.RecordBatch], path: str) -> Iterator[pa.RecordB
     for batch in batches:
         if batch.num_rows == 0:
             continue
-        found = quantizer.encode(matrix(batch.column("vector"), batch.num_rows))
+        labels = batch.column("label").to_numpy(zero_copy_only=False)
+        found = quantizer.encode(matrix(batch.column("vector"), batch.num_rows), labels)
         rows, levels = found.codes.shape
         codes = pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * levels), found.codes.ravel())
-        columns = [batch.column("id"), batch.column("content_hash"), codes, pa.array(found.distance)]
-        yield pa.RecordBatch.from_arrays(columns, names=["id", "content_hash", "codes", "distance"])
+        columns = [batch.column("id"), batch.column("content_hash"), codes]
+        columns += [pa.array(found.distance), pa.array(found.margin)]
+        yield pa.RecordBatch.from_arrays(columns, names=["id", "content_hash", "codes", "distance", "margin"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -38,13 +38,13 @@ class DeadCodes:
         return [int((usage < self._share / len(usage)).sum()) for usage in self._usage]
 
     @torch.no_grad()
-    def reset(self, codes: Tensor, residuals: list[Tensor], optimiser: torch.optim.Optimizer) -> None:
+    def reset(self, codes: Tensor, residuals: list[Tensor], forget: Callable[[int, Tensor], None]) -> None:
         """Moves every dead code to a residual of the most populated code of its level, plus a little noise.
 
         Args:
             codes: (B, L) of the current batch.
             residuals: r_0, ..., r_L of the batch; level l quantises r_{l-1}.
-            optimiser: its state of a re-seeded row is cleared.
+            forget: told the level (from 0) and the rows that were re-seeded, for what else remembers them.
         """
         for level, (book, usage) in enumerate(zip(self.codebooks, self._usage, strict=True)):
             dead = torch.nonzero(usage < self._share / len(usage)).flatten()
@@ -57,10 +57,5 @@ class DeadCodes:
                 book[code] = residuals[level][row] + NOISE * residuals[level].std() * noise
                 population[donor] /= 2  # half of it is taken over, so the next dead code may split another one
                 usage[code] = 1 / len(book)
-            _clear_state(optimiser, book, dead)
+            forget(level, dead)
             self.resets += len(dead)
-
-
-def _clear_state(optimiser: torch.optim.Optimizer, parameter: Tensor, rows: Tensor) -> None:
-    for name in ("exp_avg", "exp_avg_sq"):
-        optimiser.state[parameter][name][rows] = 0

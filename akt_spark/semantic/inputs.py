@@ -19,7 +19,8 @@ class Vectors:
 
     Attributes:
         revision: the revision.
-        usable: id, content_hash, vector; every vector has the encoder's length and finite numbers.
+        usable: id, content_hash, vector, label; every vector has the encoder's length and finite numbers. The label is
+            what a control reads: the id (random), the leaf category (category), null for all others.
         count: rows of ``usable``.
         excluded: rows that are not usable, by reason.
     """
@@ -30,8 +31,8 @@ class Vectors:
     excluded: dict[str, int]
 
 
-def usable_vectors(lake: Lake, entity: str, ds: date) -> Vectors:
-    """Vectors of the encoder in use on ``ds``.
+def usable_vectors(lake: Lake, entity: str, ds: date, kind: str) -> Vectors:
+    """Vectors of the encoder in use on ``ds``, for a quantiser of this kind.
 
     Raises:
         MissingInput: without an encoder or embeddings.
@@ -50,7 +51,8 @@ def usable_vectors(lake: Lake, entity: str, ds: date) -> Vectors:
         raise DataError(
             f"{table} has no usable vector of revision {encoder.revision} ({found}): run jobs/embed.py again"
         )
-    return Vectors(encoder.revision, judged.where(F.col("problem").isNull()).drop("problem"), good, counts)
+    usable = judged.where(F.col("problem").isNull()).drop("problem")
+    return Vectors(encoder.revision, _labelled(lake, usable, kind), good, counts)
 
 
 def fitting_vectors(lake: Lake, entity: str, vectors: DataFrame, roles: DataFrame, train_end: date) -> DataFrame:
@@ -74,6 +76,12 @@ def leaf_categories(lake: Lake) -> DataFrame:
     """id, category: the last entry of the category path of every item that has one."""
     leaf = F.try_element_at("category", F.lit(-1))
     return lake.read("bronze.items").select(F.col("item_id").alias("id"), leaf.alias("category")).dropna()
+
+
+def _labelled(lake: Lake, vectors: DataFrame, kind: str) -> DataFrame:
+    if kind == "category":
+        return vectors.join(leaf_categories(lake).withColumnRenamed("category", "label"), on="id", how="left")
+    return vectors.withColumn("label", F.col("id") if kind == "random" else F.lit(None).cast("string"))
 
 
 def _problem(dim: int) -> Column:

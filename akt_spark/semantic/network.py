@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from akt_spark.config import QuantizerConfig
+from akt_spark.semantic.sinkhorn import balanced_codes
 
 OPPOSITE = 1e-6
 
@@ -17,7 +18,7 @@ class Network(nn.Module):
 
     Args:
         dim: D.
-        config: sizes, widths, rotation trick, commitment weight.
+        config: sizes, widths, rotation trick, commitment weight, how codebooks learn, levels with Sinkhorn.
     """
 
     def __init__(self, dim: int, config: QuantizerConfig) -> None:
@@ -30,6 +31,8 @@ class Network(nn.Module):
         )
         self.rotation_trick = config.rotation_trick
         self.commitment = config.commitment
+        self.learns_codes = config.codebook_update == "gradient"
+        self.sinkhorn_levels = set(config.sinkhorn_levels)
 
     def autoencoder_loss(self, x: Tensor) -> Tensor:
         """||x - Dec(Enc(x))||^2, mean over rows: the warm-up without quantisation."""
@@ -38,20 +41,23 @@ class Network(nn.Module):
     def quantise(self, latent: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Codes (N, L) and residuals r_0 = y, ..., r_L of latents y (N, d); only codebooks get gradients.
 
-        Formula (3): k_l = argmin_k ||r_{l-1} - C_l[k]||^2, r_l = r_{l-1} - C_l[k_l].
+        Formula (3): k_l = argmin_k ||r_{l-1} - C_l[k]||^2, r_l = r_{l-1} - C_l[k_l]; in training mode, k_l is balanced
+        over the rows on the levels with Sinkhorn.
         """
         codes, residuals = [], [latent.detach()]
-        for codebook in self.codebooks:
-            code = torch.cdist(residuals[-1], codebook.detach()).argmin(dim=1)
-            codes.append(code)
-            residuals.append(residuals[-1] - codebook[code].detach())
+        for level, codebook in enumerate(self.codebooks, start=1):
+            distances = torch.cdist(residuals[-1], codebook.detach())
+            balanced = self.training and level in self.sinkhorn_levels
+            codes.append(balanced_codes(distances) if balanced else distances.argmin(dim=1))
+            residuals.append(residuals[-1] - codebook[codes[-1]].detach())
         return torch.stack(codes, dim=1), residuals
 
     def losses(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """The two parts of L_rq of method.md 4.1, mean over rows, with codes (N, L) and residuals r_0, ..., r_L.
 
         L_rq is their sum: the reconstruction, and the distances between codes and residuals. The latter are in units
-        of a latent space that the encoder widens while it learns, so they can grow while everything gets better.
+        of a latent space that the encoder widens while it learns, so they can grow while everything gets better. Codes
+        that are moving averages have no term of their own.
 
         The rotation trick takes the place of the straight-through step, so it is applied where that was: once, between
         the latent y and its quantisation sum_l q_l.
@@ -61,7 +67,8 @@ class Network(nn.Module):
         chosen = [codebook[codes[:, level]] for level, codebook in enumerate(self.codebooks)]
         distances, before = x.new_zeros(()), latent
         for residual, code_vector in zip(residuals, chosen, strict=False):
-            distances = distances + _squared_error(residual, code_vector)
+            if self.learns_codes:
+                distances = distances + _squared_error(residual, code_vector)
             distances = distances + self.commitment * _squared_error(before, code_vector.detach())
             before = before - code_vector.detach()
         quantised = torch.stack(chosen).sum(dim=0).detach()

@@ -48,7 +48,7 @@ def run(ctx: Context) -> Outcome:
 
 def _publish(ctx: Context, entity: str, outcome: Outcome) -> None:
     config, lake = ctx.config.semantic, ctx.lake
-    vectors = usable_vectors(lake, entity, ctx.ds)
+    vectors = usable_vectors(lake, entity, ctx.ds, getattr(config, entity).kind)
     roles = _roles(ctx, entity).persist()  # every measure looks at them
     live = published(lake, entity)
     codebook = _wanted(ctx, entity, live, vectors, roles)
@@ -139,12 +139,12 @@ def _fit_candidate(
     published_ids = ids_of(ctx.lake, entity, live.version) if live else None
     print(f"fitting a codebook of {entity}s, sizes {config.sizes}", flush=True)
     folder = ctx.lake.artifact("codebooks", entity)
-    fitted = fit(known, vectors.revision, config, ctx.ds, folder, published_ids)
+    fitted = fit(known, roles, vectors.revision, config, ctx.ds, folder, published_ids)
     row = {
         "entity": entity,
         "codebook_version": fitted.version,
         "quantizer": config.kind,
-        "sizes": config.sizes,
+        "sizes": list(fitted.sizes),
         "path": str(fitted.path),
         "encoder_revision": vectors.revision,
         "config_hash": _hash(config),
@@ -155,7 +155,7 @@ def _fit_candidate(
     schema = ctx.lake.schema(CODEBOOKS)
     rows = ctx.spark.createDataFrame([tuple(row.get(name) for name in schema.names)], schema)
     ctx.lake.merge(CODEBOOKS, rows)
-    return replace(Codebook.of(rows.head()), fresh=True)
+    return replace(Codebook.of(rows.head()), fresh=True, why=fitted.why)
 
 
 def _write_health(ctx: Context, entity: str, version: str, health: Health) -> None:
@@ -175,6 +175,8 @@ def _notes(entity: str, codebook: Codebook, health: Health, vectors: Vectors, ad
     action = "new codebook" if codebook.fresh else f"{codebook.status} codebook kept"
     sizes = "x".join(map(str, codebook.sizes))
     yield f"{entity}s: {action} {codebook.version}, sizes {sizes}; IDs added {added:,}"
+    if codebook.why:
+        yield f"  {codebook.why}"
     yield (
         f"  coverage {_by_level(health.levels('coverage'), '.2f')}; "
         f"median cluster {_by_level(health.levels('median_cluster_size'), '.0f')}; "

@@ -1,4 +1,4 @@
-"""What the pipeline needs from a quantiser; a kind implements it (`rqvae.RqVae`), `kinds` finds it."""
+"""What the pipeline needs from a quantiser; a kind implements it (`residual`), `kinds` finds it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from akt_spark.config import QuantizerConfig
 from akt_spark.semantic.arithmetic import Floats
 
+Labels = NDArray[np.object_]  # text or None a row: what a control reads instead of the vector
+
 
 @dataclass(frozen=True)
 class Codes:
@@ -21,10 +23,14 @@ class Codes:
     Attributes:
         codes: (N, L), one code a level, each from 0.
         distance: (N,), squared distance of the latent to its quantised latent.
+        margin: (N,), 1 - d1 / d2 of the squared distances to the nearest and the second nearest code of level 1: 0 on
+            the border of two clusters, 1 at the code. It has no unit, so codebooks can be compared. 1 where no distance
+            decides.
     """
 
     codes: NDArray[np.int32]
     distance: Floats
+    margin: Floats
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Quantizer(Protocol):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Codes a level."""
+        """Codes a level of the fitted model."""
         ...
 
     @property
@@ -65,12 +71,12 @@ class Quantizer(Protocol):
         """Hash of the fitted model."""
         ...
 
-    def fit(self, x: Floats) -> FitReport:
-        """Fits on vectors (N, D); the same vectors in the same order give the same model."""
+    def fit(self, x: Floats, labels: Labels | None = None) -> FitReport:
+        """Fits on vectors (N, D) and labels (N,); the same ones in the same order give the same model."""
         ...
 
-    def encode(self, x: Floats) -> Codes:
-        """Codes of vectors (N, D)."""
+    def encode(self, x: Floats, labels: Labels | None = None) -> Codes:
+        """Codes of vectors (N, D) and labels (N,); only `controls` read labels."""
         ...
 
     def normalise(self, x: Floats) -> Floats:

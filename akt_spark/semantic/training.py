@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,10 +14,12 @@ from akt_spark.config import QuantizerConfig
 from akt_spark.semantic.arithmetic import Floats
 from akt_spark.semantic.dead_codes import DeadCodes
 from akt_spark.semantic.kmeans import kmeans
+from akt_spark.semantic.moving_average import MovingAverage
 from akt_spark.semantic.network import Network
 
 PROGRESS_LINES = 10
 COOL_DOWN = 1 / 3
+MAX_SEED = 2**31 - 1  # faiss counts in 32 bits
 MIN_INIT_ROWS, INIT_ROWS_A_CODE = 10_000, 20  # method.md 4.2
 
 
@@ -44,7 +47,8 @@ def initialise(network: Network, rows: Tensor, generator: torch.Generator) -> No
     wanted = max(MIN_INIT_ROWS, INIT_ROWS_A_CODE * max(len(codebook) for codebook in network.codebooks))
     residual = network.encoder(rows[torch.randperm(len(rows), generator=generator)[:wanted]])
     for codebook in network.codebooks:
-        codebook.copy_(kmeans(residual, len(codebook), generator))
+        seed = int(torch.randint(MAX_SEED, (), generator=generator))
+        codebook.copy_(torch.from_numpy(kmeans(residual.numpy(), len(codebook), seed)))
         residual = residual - codebook[torch.cdist(residual, codebook).argmin(dim=1)]
 
 
@@ -62,26 +66,36 @@ def _warm_up(network: Network, rows: Tensor, config: QuantizerConfig, generator:
 def _fit(
     network: Network, rows: Tensor, config: QuantizerConfig, generator: torch.Generator, dead_codes: DeadCodes
 ) -> None:
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": [*network.encoder.parameters(), *network.decoder.parameters()]},
-            {"params": list(network.codebooks), "weight_decay": 0.0},  # decay would pull rare codes to the origin
-        ],
-        lr=config.learning_rate,
-    )
+    groups = [{"params": [*network.encoder.parameters(), *network.decoder.parameters()]}]
+    averages = None
+    if config.codebook_update == "ema":
+        averages = MovingAverage(network.codebooks, config.ema_decay)
+    else:  # weight decay would pull rare codes to the origin
+        groups.append({"params": list(network.codebooks), "weight_decay": 0.0})
+    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate)
+    forget = averages.forget if averages else partial(_clear_moments, optimiser, network.codebooks)
     # towards the end the encoder must stand still: codes chase a moving latent space, and the slowest of them die
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (1 - step / config.steps) / COOL_DOWN))
     for step, batch in enumerate(_batches(rows, config.batch_size, config.steps, generator), start=1):
         reconstruction, distances, codes, residuals = network.losses(batch)
         _step(optimiser, reconstruction + distances)
         rate.step()
+        if averages:
+            averages.update(codes, residuals)
         dead_codes.observe(codes)
         # a code re-seeded in the last interval would have no time to find its place
         if step % config.dead_code_steps == 0 and step <= config.steps - config.dead_code_steps:
-            dead_codes.reset(codes, residuals, optimiser)
+            dead_codes.reset(codes, residuals, forget)
         if step % max(1, config.steps // PROGRESS_LINES) == 0:
             error, dead = reconstruction.item() / batch.shape[1], dead_codes.dead()  # vectors have variance 1
             print(f"  step {step}/{config.steps}: reconstruction error {error:.3f}, dead codes {dead}", flush=True)
+
+
+def _clear_moments(
+    optimiser: torch.optim.Optimizer, codebooks: Sequence[torch.nn.Parameter], level: int, rows: Tensor
+) -> None:
+    for name in ("exp_avg", "exp_avg_sq"):
+        optimiser.state[codebooks[level]][name][rows] = 0
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -31,6 +31,7 @@ class Codebook:
         rolled_back: whether a person took it back.
         metrics: measures of the fit.
         fresh: whether this run fitted it.
+        why: how this run found its sizes; None where they were configured.
     """
 
     version: str
@@ -44,6 +45,7 @@ class Codebook:
     rolled_back: bool
     metrics: Mapping[str, float]
     fresh: bool = False
+    why: str | None = None
 
     @classmethod
     def of(cls, row: Row) -> Codebook:

@@ -143,6 +143,9 @@ def optional_tables(lake: Lake) -> None:
         ("churn", 0, float("nan")),
     ]
     write(lake, "semantic.health", [{**measure, "metric": m, "level": level, "value": v} for m, level, v in measures])
+    book = {"entity": "item", "codebook_version": "v1", "quantizer": "rqvae", "sizes": [64, 64, 32], "path": "p"}
+    book |= {"encoder_revision": "e", "config_hash": "h", "status": "published", "fitted_ds": DAY}
+    write(lake, "semantic.codebooks", [book])
     stage = {"run_id": RUN, "ds": DAY, "status": "done", "rows_in": 100, "rows_out": 97}
     runs = [
         {**stage, "stage": "ingest", "quarantined": 3, "seconds": 2.0, "started_at": datetime(2024, 1, 31, 1)},

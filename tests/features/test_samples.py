@@ -124,7 +124,7 @@ def write_semantic_and_content(lake: Lake) -> None:
     for entity in both:
         first = {f"{entity}_id": f"{entity[0]}0", "content_hash": "h"}
         codes = {"old": [3, 3], "now": [1, 2], "next": [0, 0]}
-        sid = first | {"sid": "s", "offset_codes": [0, 4], "distance": 0.5, "assigned_ds": TRAIN_END}
+        sid = first | {"sid": "s", "offset_codes": [0, 4], "distance": 0.5, "margin": 0.5, "assigned_ds": TRAIN_END}
         write(f"semantic.{entity}_ids", [sid | {"codebook_version": v, "codes": c} for v, c in codes.items()])
         vector = first | {"as_of": TRAIN_END} | ({"clicks": 1} if entity == "user" else {})
         vectors = {"before": [8.0, 0.0], "good": [0.5, 0.25]}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from akt_spark.semantic.arithmetic import dense, layer_norm, residual_codes, squared_distances, squared_norms
+from akt_spark.semantic.arithmetic import dense, layer_norm
 
 RANDOM = np.random.default_rng(0)
 
@@ -18,22 +18,3 @@ def test_layers_agree_with_torch() -> None:
 
 def test_a_constant_vector_normalises_to_zeros_and_not_to_nan() -> None:
     assert layer_norm(np.full((1, 8), 3, np.float32)).tolist() == [[0.0] * 8]
-
-
-def test_codes_and_residuals_of_a_pinned_codebook() -> None:
-    latent = np.array([[3.0, 1.0], [0.0, 0.0]], np.float32)
-    first = np.array([[0.0, 0.0], [4.0, 0.0]], np.float32)  # squared distances of (3, 1): 10 and 2
-    second = np.array([[-1.0, 2.0], [1.0, 1.0], [0.0, 0.0]], np.float32)  # of the residual (-1, 1): 1, 4 and 2
-    assert squared_distances(latent, first).tolist() == [[10.0, 2.0], [0.0, 16.0]]
-    codes, residuals = residual_codes(latent, [first, second])
-    assert codes.tolist() == [[1, 0], [0, 2]]
-    assert residuals[1].tolist() == [[-1.0, 1.0], [0.0, 0.0]]
-    assert residuals[2].tolist() == [[0.0, -1.0], [0.0, 0.0]]
-    assert squared_norms(residuals[2]).tolist() == [1.0, 0.0]
-
-
-def test_the_lowest_code_wins_a_tie() -> None:
-    latent = np.array([[0.0, 0.0]], np.float32)
-    equidistant = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, -1.0], [1.0, 0.0]], np.float32)
-    duplicates = np.repeat(RANDOM.normal(size=(1, 2)).astype(np.float32), 37, axis=0)
-    assert residual_codes(latent, [equidistant, duplicates])[0].tolist() == [[1, 0]]

@@ -14,12 +14,16 @@ from akt_spark.semantic.rqvae import RqVae
 
 from .conftest import SMALL
 
-SCHEMA = "id STRING, content_hash STRING, vector ARRAY<FLOAT>"
+SCHEMA = "id STRING, content_hash STRING, vector ARRAY<FLOAT>, label STRING"
 
 
 def table(spark: SparkSession, vectors: np.ndarray):
-    rows = [(f"i{n:05d}", f"h{n}", vector.tolist()) for n, vector in enumerate(vectors)]
+    rows = [(f"i{n:05d}", f"h{n}", vector.tolist(), f"category {n % 3}") for n, vector in enumerate(vectors)]
     return spark.createDataFrame(rows, SCHEMA)
+
+
+def roles(spark: SparkSession):
+    return spark.createDataFrame([("i00000", "teacher"), ("i00001", "student")], "id STRING, role STRING")
 
 
 def test_spark_assigns_what_one_process_assigns(
@@ -50,19 +54,23 @@ def test_unexplained_variance_is_that_of_numpy(
 
 
 def test_the_sample_is_bounded_and_does_not_depend_on_partitions(spark: SparkSession, vectors: np.ndarray) -> None:
-    rows = table(spark, vectors)
-    some = sample(rows.repartition(3), 500)
-    assert 400 < len(some) < 600
-    assert np.array_equal(some, sample(rows.coalesce(1), 500))
-    assert np.array_equal(sample(rows.repartition(3), 5000), vectors)  # all of them, in the order of their ids
+    rows, known = table(spark, vectors), roles(spark)
+    some, again = sample(rows.repartition(3), known, 500), sample(rows.coalesce(1), known, 500)
+    assert 400 < len(some.vectors) < 600
+    assert np.array_equal(some.vectors, again.vectors)
+    everything = sample(rows.repartition(3), known, 5000)
+    assert np.array_equal(everything.vectors, vectors)  # all of them, in the order of their ids
+    assert everything.labels[:4].tolist() == ["category 0", "category 1", "category 2", "category 0"]
+    assert everything.roles[:3].tolist() == ["teacher", "student", None]
+    assert everything.population == some.population == len(vectors)
 
 
 def test_the_same_vectors_give_the_same_version(spark: SparkSession, vectors: np.ndarray, tmp_path: Path) -> None:
     config = SMALL.model_copy(update={"warmup_steps": 5, "steps": 10})
     rows, day = table(spark, vectors[:300]), date(2024, 1, 31)
-    one = fit(rows.repartition(2), "rev", config, day, tmp_path)
-    two = fit(rows.repartition(3), "rev", config, day, tmp_path)
+    one = fit(rows.repartition(2), roles(spark), "rev", config, day, tmp_path)
+    two = fit(rows.repartition(3), roles(spark), "rev", config, day, tmp_path)
     assert one == two
     assert one.version.startswith("20240131-")
     assert load_quantizer(one.path).sizes == (16, 8, 8)
-    assert fit(rows, "other embeddings", config, day, tmp_path).version != one.version
+    assert fit(rows, roles(spark), "other embeddings", config, day, tmp_path).version != one.version

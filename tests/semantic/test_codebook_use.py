@@ -4,10 +4,11 @@ import numpy as np
 import torch
 
 from akt_spark.semantic.dead_codes import DeadCodes
-from akt_spark.semantic.kmeans import kmeans
+from akt_spark.semantic.moving_average import MovingAverage
 from akt_spark.semantic.network import Network
 from akt_spark.semantic.rqvae import RqVae
-from akt_spark.semantic.training import initialise
+from akt_spark.semantic.sinkhorn import balanced_codes
+from akt_spark.semantic.training import _clear_moments, initialise
 
 from .conftest import SMALL
 from .planted import planted
@@ -41,35 +42,75 @@ def test_kmeans_initialisation_starts_without_dead_codes_and_close_to_the_data()
     assert norms[-1] < 0.5 * float(random_residuals[-1].norm(dim=1).mean())
 
 
-def test_kmeans_finds_separate_groups_and_repeats_itself() -> None:
-    centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
-    x = (centres.unsqueeze(1) + 0.1 * torch.randn(4, 50, 2, generator=torch.Generator().manual_seed(3))).flatten(0, 1)
-    found = kmeans(x, 4, torch.Generator().manual_seed(5))
-    assert torch.cdist(centres, found).min(dim=1).values.max() < 0.1
-    assert torch.equal(found, kmeans(x, 4, torch.Generator().manual_seed(5)))
-
-
-def test_kmeans_survives_more_centres_than_distinct_rows() -> None:
-    found = kmeans(torch.ones(10, 3), 4, torch.Generator().manual_seed(5))
-    assert torch.equal(found, torch.ones(4, 3))
-
-
-def test_a_dead_code_splits_the_most_populated_one_and_forgets_its_momentum() -> None:
+def test_a_dead_code_splits_the_most_populated_one_and_is_reported() -> None:
     book = torch.nn.Parameter(torch.tensor([[0.0, 0.0], [5.0, 5.0], [90.0, 90.0]]))
-    optimiser = torch.optim.AdamW([book], weight_decay=0.0)
-    book.sum().backward()
-    optimiser.step()
-    before = book.detach().clone()
+    before, forgotten = book.detach().clone(), []
     follower = DeadCodes([book], share=0.1, generator=torch.Generator().manual_seed(1))
     residual = torch.tensor([[0.1, 0.0]] * 6 + [[5.0, 5.2]] * 2)
     codes = torch.tensor([[0]] * 6 + [[1]] * 2)
     for _ in range(60):
         follower.observe(codes)
     assert follower.dead() == [1]
-    follower.reset(codes, [residual], optimiser)
+    follower.reset(codes, [residual], lambda level, rows: forgotten.append((level, rows.tolist())))
     assert (book[2] - residual[0]).norm() < 0.2  # a residual of code 0, plus a little noise
     assert torch.equal(book[:2], before[:2])
-    moments = optimiser.state[book]["exp_avg"]
+    assert forgotten == [(0, [2])]
+    assert (follower.dead(), follower.resets) == ([0], 1)
+
+
+def test_gradient_codes_forget_their_momentum() -> None:
+    books = [torch.nn.Parameter(torch.ones(3, 2))]
+    optimiser = torch.optim.AdamW(books, weight_decay=0.0)
+    books[0].sum().backward()
+    optimiser.step()
+    _clear_moments(optimiser, books, 0, torch.tensor([2]))
+    moments = optimiser.state[books[0]]["exp_avg"]
     assert moments[2].abs().sum() == 0
     assert moments[0].abs().sum() > 0
-    assert (follower.dead(), follower.resets) == ([0], 1)
+
+
+def test_moving_averages_by_hand() -> None:
+    book = torch.tensor([[1.0, 0.0], [0.0, 4.0]])
+    averages = MovingAverage([book], decay=0.5)
+    residuals = [torch.tensor([[3.0, 0.0], [5.0, 2.0], [1.0, 1.0]])]
+    averages.update(torch.tensor([[0], [0], [0]]), residuals)
+    # code 0: N = .5 * 1 + .5 * 3 = 2, m = .5 * (1, 0) + .5 * (9, 3) = (5, 1.5); code 1: both are halved
+    assert torch.allclose(book, torch.tensor([[2.5, 0.75], [0.0, 4.0]]), atol=1e-3)
+    book[1] = torch.tensor([7.0, 7.0])
+    averages.forget(0, torch.tensor([1]))
+    averages.update(torch.tensor([[1]]), [torch.tensor([[9.0, 9.0]])])
+    assert torch.allclose(book[1], torch.tensor([8.0, 8.0]), atol=1e-3)  # half of one residual at 7, half of one at 9
+
+
+def test_codes_as_moving_averages_have_no_gradient_and_find_the_data(vectors: np.ndarray) -> None:
+    network = Network(24, SMALL.model_copy(update={"codebook_update": "ema"}))
+    reconstruction, distances, _, _ = network.losses(torch.from_numpy(vectors[:64]))
+    (reconstruction + distances).backward()
+    assert all(book.grad is None for book in network.codebooks)
+    assert network.encoder[0].weight.grad.abs().sum() > 0  # of reconstruction and commitment
+    slow, quick = (
+        RqVae(SMALL.model_copy(update={"codebook_update": "ema", "ema_decay": decay, "dead_code_share": 0.0}))
+        for decay in (1.0, 0.9)
+    )
+    frozen, learned = slow.fit(vectors), quick.fit(vectors)
+    assert learned.unexplained_variance < 0.9 * frozen.unexplained_variance  # codes that stay cannot follow the encoder
+
+
+def test_sinkhorn_gives_every_code_its_share_and_leaves_clear_cases() -> None:
+    generator = torch.Generator().manual_seed(1)
+    distances = torch.rand(600, 4, generator=generator) + torch.tensor([0.0, 0.5, 0.5, 0.5])  # code 0 is always nearer
+    assert torch.bincount(distances.argmin(dim=1), minlength=4)[0] > 300
+    assert torch.bincount(balanced_codes(distances), minlength=4).min() > 120
+    assert balanced_codes(1 - torch.eye(4)).tolist() == [0, 1, 2, 3]
+    assert balanced_codes(torch.ones(5, 3)).tolist() == [0] * 5  # nothing to choose by
+
+
+def test_sinkhorn_is_for_chosen_levels_and_for_training() -> None:
+    network = Network(24, SMALL.model_copy(update={"sinkhorn_levels": [2]}))
+    with torch.no_grad():
+        network.codebooks[1][1:] += 3  # all but the first are far from everything
+    latent = torch.randn(256, 8, generator=torch.Generator().manual_seed(1))
+    training, nearest = (network.train(mode).quantise(latent)[0] for mode in (True, False))
+    assert torch.equal(training[:, 0], nearest[:, 0])
+    largest = [int(torch.bincount(codes[:, 1]).max()) for codes in (training, nearest)]
+    assert largest[0] < 100 < 250 < largest[1]

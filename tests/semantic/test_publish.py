@@ -117,6 +117,10 @@ def published_rows(lake: Lake, entity: str) -> list[Row]:
     return rows.orderBy(f"{entity}_id").collect()
 
 
+def published_book(lake: Lake) -> Row:
+    return lake.read("semantic.codebooks").where("entity = 'item' AND status = 'published'").head()
+
+
 def statuses(lake: Lake, entity: str) -> dict[str, str]:
     rows = lake.read("semantic.codebooks").where(F.col("entity") == entity).collect()
     return {row["codebook_version"]: row["status"] for row in rows}
@@ -295,6 +299,32 @@ def test_a_run_killed_on_the_way_is_finished_by_the_next(
     for entity in ("item", "user"):
         assert published_rows(lake, entity) == published_rows(undisturbed, entity)
         assert statuses(lake, entity) == statuses(undisturbed, entity)
+
+
+def test_searched_sizes_stand_in_the_codebook_with_the_reason_in_the_summary(unpublished: Context) -> None:
+    root = Path(unpublished.lake.root).parent
+    config = configuration(root, "semantic.item.sizes=auto", "semantic.item.kind=rqkmeans")
+    notes = "\n".join(run(replace(unpublished, config=config)).notes)
+    assert "sizes auto: clusters of 2 (median cluster 80" in notes  # 160 items: nearer to 63 than 4 clusters of 40
+    book = published_book(unpublished.lake)
+    assert (book["quantizer"], book["sizes"]) == ("rqkmeans", [2, 32])
+    assert {len(row["codes"]) for row in published_rows(unpublished.lake, "item")} == {2}
+    again = run(replace(unpublished, config=config, ds=DS + timedelta(days=1), run_id="20240201-test"))
+    assert "items: published codebook kept" in "\n".join(again.notes)
+
+
+def test_controls_are_published_where_the_gate_lets_them(unpublished: Context) -> None:
+    root = Path(unpublished.lake.root).parent
+    kinds = ("semantic.item.kind=category", "semantic.user.kind=random")
+    with pytest.raises(HealthGateError, match=r"min_coverage"):  # code 0, for no category, is not used
+        run(replace(unpublished, config=configuration(root, *kinds)))
+    lax = "{max_unexplained_variance: 9.0, min_coverage: 0.5, min_head_coverage: 0.0, max_largest_bucket: 0.5}"
+    lax = [f"semantic.{entity}_gate={lax}" for entity in ("item", "user")]
+    run(replace(unpublished, config=configuration(root, *kinds, *lax)))
+    items = published_rows(unpublished.lake, "item")
+    assert {int(row["item_id"][4:]) % 3 + 1 == row["codes"][0] for row in items} == {True}
+    assert published_book(unpublished.lake)["sizes"] == [4]
+    assert len(published_rows(unpublished.lake, "user")) == USERS
 
 
 def test_vectors_none_of_which_is_usable_are_refused(unpublished: Context) -> None:

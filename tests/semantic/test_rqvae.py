@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -11,10 +12,10 @@ import torch
 from sklearn.metrics import normalized_mutual_info_score as nmi
 
 from akt_spark.errors import DataError
-from akt_spark.semantic.arithmetic import residual_codes
 from akt_spark.semantic.kinds import load_quantizer
 from akt_spark.semantic.model_folder import DESCRIPTION, WEIGHTS
 from akt_spark.semantic.network import Network
+from akt_spark.semantic.residual import residual_codes
 from akt_spark.semantic.rqvae import RqVae
 
 from .conftest import SMALL
@@ -27,6 +28,14 @@ found = load_quantizer(Path(sys.argv[1])).encode(np.load(sys.argv[2]))
 np.savez(sys.argv[3], codes=found.codes, distance=found.distance)
 print("torch" in sys.modules)
 """
+
+
+@pytest.fixture(scope="module")
+def trained(vectors: np.ndarray) -> dict[str, str]:
+    """Hashes of the codebooks that small trainings ended with, by what differed from the first of them."""
+    quantizer = RqVae(SMALL.model_copy(update={"warmup_steps": 5, "steps": 30, "dead_code_steps": 10}))
+    quantizer.fit(vectors[:600])
+    return {"": hashlib.sha256(b"".join(book.tobytes() for book in quantizer.codebooks)).hexdigest()}
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
@@ -77,9 +86,36 @@ def test_another_seed_gives_another_model(fitted: RqVae, vectors: np.ndarray) ->
     assert other.digest != fitted.digest
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"rotation_trick": False},
+        {"commitment": 1.0},
+        {"codebook_update": "ema"},
+        {"codebook_update": "ema", "ema_decay": 0.5},
+        {"sinkhorn_levels": [2, 3]},
+        {"sinkhorn_levels": [3]},
+        {"warmup_steps": 6},
+        {"kmeans_init": False},
+        {"batch_size": 128},
+        {"learning_rate": 0.01},
+        {"dead_code_share": 0.9},
+        {"dead_code_share": 0.9, "dead_code_steps": 7},
+        {"hidden": [16]},
+    ],
+    ids=str,
+)
+def test_every_key_of_the_training_has_an_effect(vectors: np.ndarray, key: dict, trained: dict[str, str]) -> None:
+    quantizer = RqVae(SMALL.model_copy(update={"warmup_steps": 5, "steps": 30, "dead_code_steps": 10} | key))
+    quantizer.fit(vectors[:600])
+    found = hashlib.sha256(b"".join(book.tobytes() for book in quantizer.codebooks)).hexdigest()
+    assert found not in trained.values(), trained
+    trained[str(key)] = found
+
+
 def test_quantised_latent_and_last_residual_add_up_to_the_latent(fitted: RqVae, vectors: np.ndarray) -> None:
     latent = fitted.latent(vectors)
-    codes, residuals = residual_codes(latent, fitted.codebooks)
+    codes, residuals, _ = residual_codes(latent, fitted.codebooks)
     quantised = sum(book[codes[:, level]] for level, book in enumerate(fitted.codebooks))
     np.testing.assert_allclose(quantised + residuals[-1], latent, atol=1e-5)
 

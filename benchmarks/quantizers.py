@@ -1,0 +1,266 @@
+"""Quantisers of semantic IDs: ours beside faiss's residual quantiser and residual k-means, and 1M vectors in Spark.
+
+    python benchmarks/quantizers.py --lake .demo/lake --out benchmarks/results/quantizers.json
+
+Vectors are the aligned ones of real items (of a lake that `make demo` wrote) and 100,000 x 128 synthetic ones around
+2,048 centres. All quantisers get the same normalised vectors and sizes and one thread, each in a process of its own,
+in turns; the median CPU time of the rounds counts. Then a fitted model assigns 1M vectors from Parquet in Spark, and
+faiss finds the same number of codes in as many flat indices from memory, on the same cores.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import measure
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+CORES = 2
+SIZES = [64, 64, 32]
+FIT_ROWS, DIM, GROUPS, ASSIGN_ROWS = 100_000, 128, 2048, 1_000_000
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+OURS = ("rqkmeans", "rqvae")
+PEERS = ("faiss ResidualQuantizer", "residual k-means")
+
+
+def synthetic(rows: int, seed: int) -> np.ndarray:
+    """Vectors (rows, 128) at normal noise of half a standard deviation around 2,048 normal centres."""
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(GROUPS, DIM)).astype(np.float32)
+    random = np.random.default_rng(seed)
+    noise = random.standard_normal(size=(rows, DIM), dtype=np.float32)
+    return centres[random.integers(0, GROUPS, rows)] + np.float32(0.5) * noise
+
+
+def aligned(lake: str) -> np.ndarray:
+    """The aligned vectors of all items (N, D), in the order of their ids."""
+    from deltalake import DeltaTable
+
+    encoders = DeltaTable(f"{lake}/content/encoders").to_pandas()
+    chosen = encoders[(encoders["entity"] == "item") & (encoders["stage"] == "aligned")]
+    revision = chosen.sort_values("chosen_at")["revision"].iloc[-1]
+    rows = DeltaTable(f"{lake}/content/item_embeddings").to_pandas(columns=["item_id", "revision", "vector"])
+    rows = rows[(rows["revision"] == revision) & rows["vector"].notna()].sort_values("item_id")
+    return np.stack(rows["vector"].to_numpy()).astype(np.float32)
+
+
+def fit(side: str, file: str) -> dict[str, object]:
+    """Fits one side on the vectors of a file and measures its codes of the same vectors."""
+    import faiss
+    import torch
+
+    from akt_spark.semantic.arithmetic import layer_norm
+
+    faiss.omp_set_num_threads(1)
+    torch.set_num_threads(1)
+    x = np.load(file)
+    started = time.process_time()  # one thread: other work on the cores does not count
+    codes, rebuilt = SIDES[side](x)
+    seconds = time.process_time() - started
+    x = layer_norm(x)
+    buckets = np.unique(codes, axis=0, return_counts=True)[1]
+    error = np.square(x - rebuilt, dtype=np.float64).sum()
+    return {
+        "cpu_seconds": round(seconds, 2),
+        "unexplained_variance": round(float(error / np.square(x - x.mean(axis=0), dtype=np.float64).sum()), 4),
+        "coverage": [len(np.unique(codes[:, level])) / size for level, size in enumerate(SIZES)],
+        "distinct_ids": len(buckets),
+        "largest_bucket": int(buckets.max()),
+    }
+
+
+def _ours(kind: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from akt_spark.config import QuantizerConfig
+    from akt_spark.semantic.kinds import new_quantizer
+
+    quantizer = new_quantizer(QuantizerConfig(kind=kind, sizes=SIZES))
+    quantizer.fit(x)
+    codes = quantizer.encode(x).codes
+    return codes, quantizer.decode(codes)
+
+
+def _residual_quantizer(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """With its defaults: progressive dimensions, beam of 5."""
+    import faiss
+
+    from akt_spark.semantic.arithmetic import layer_norm
+
+    bits = faiss.UInt64Vector()
+    for size in SIZES:
+        bits.push_back(size.bit_length() - 1)
+    quantizer, x = faiss.ResidualQuantizer(x.shape[1], bits), layer_norm(x)
+    quantizer.train(x)
+    packed = quantizer.compute_codes(x)
+    whole = sum(packed[:, byte].astype(np.int64) << 8 * byte for byte in range(packed.shape[1]))
+    offsets = np.cumsum([0, *(size.bit_length() - 1 for size in SIZES)])
+    codes = np.stack([(whole >> offsets[level]) % size for level, size in enumerate(SIZES)], axis=1)
+    return codes, quantizer.decode(packed)
+
+
+def _residual_kmeans(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """faiss.Kmeans with its defaults, level by level: random seeding, at most 256 vectors a centre."""
+    import faiss
+
+    from akt_spark.semantic.arithmetic import layer_norm
+
+    x = residual = layer_norm(x)
+    codes = []
+    for size in SIZES:
+        clusters = faiss.Kmeans(x.shape[1], size)
+        clusters.train(residual)
+        codes.append(clusters.assign(residual)[1])
+        residual = residual - clusters.centroids[codes[-1]]
+    return np.stack(codes, axis=1), x - residual
+
+
+SIDES: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
+    "rqkmeans": lambda x: _ours("rqkmeans", x),
+    "rqvae": lambda x: _ours("rqvae", x),
+    "faiss ResidualQuantizer": _residual_quantizer,
+    "residual k-means": _residual_kmeans,
+}
+
+
+def assign_in_spark(model: str, file: str) -> dict[str, float]:
+    """Rows a second of the product's assignment, from Parquet to a count over all codes; the session's start apart."""
+    from pyspark.sql import functions as F
+
+    from akt_spark.config import SparkConfig
+    from akt_spark.semantic.assign import assign
+    from akt_spark.session import spark_session
+
+    settings = {"spark.ui.enabled": "false", "spark.driver.memory": "3g"}
+    spark = spark_session(SparkConfig(master=f"local[{CORES}]", settings=settings), "benchmark of quantisers")
+    rows = spark.read.parquet(file)
+    rows = rows.withColumns({"content_hash": F.lit("h"), "label": F.lit(None).cast("string")})
+    assign(rows.limit(1000), model).agg(F.sum("margin")).collect()  # starts the workers
+    started = time.monotonic()
+    used = assign(rows, model).agg(F.count("*"), F.sum("margin"), F.max("sid")).head()[0]
+    seconds = time.monotonic() - started
+    spark.stop()
+    return {"rows": used, "assign_seconds": round(seconds, 2), "rows_a_second": round(used / seconds)}
+
+
+def search_with_faiss(model: str, file: str) -> dict[str, float]:
+    """Rows a second of one flat index a level over residuals, on all cores, vectors already in memory."""
+    import faiss
+
+    from akt_spark.semantic.arithmetic import layer_norm
+    from akt_spark.semantic.kinds import load_quantizer
+
+    faiss.omp_set_num_threads(CORES)
+    column = pq.read_table(file, columns=["vector"]).column("vector").combine_chunks()
+    residual = layer_norm(column.flatten().to_numpy().reshape(len(column), -1))
+    codebooks = load_quantizer(model).codebooks
+    started = time.monotonic()
+    for codebook in codebooks:
+        index = faiss.IndexFlatL2(codebook.shape[1])
+        index.add(codebook)
+        found = index.search(residual, 1)[1][:, 0]
+        residual = residual - codebook[found]
+    seconds = time.monotonic() - started
+    return {"rows": len(residual), "assign_seconds": round(seconds, 2), "rows_a_second": round(len(residual) / seconds)}
+
+
+def prepare(folder: Path) -> tuple[str, str]:
+    """A fitted model and the Parquet file of what it is to assign."""
+    from akt_spark.config import QuantizerConfig
+    from akt_spark.semantic.kinds import new_quantizer
+
+    model, file = folder / "model", folder / "vectors.parquet"
+    quantizer = new_quantizer(QuantizerConfig(kind="rqkmeans", sizes=SIZES))
+    quantizer.fit(synthetic(FIT_ROWS, seed=1))
+    quantizer.save(model)
+    schema = pa.schema({"id": pa.string(), "vector": pa.list_(pa.float32())})
+    with pq.ParquetWriter(file, schema) as writer:
+        for start in range(0, ASSIGN_ROWS, FIT_ROWS):
+            x = synthetic(FIT_ROWS, seed=2 + start)
+            offsets = pa.array(np.arange(len(x) + 1, dtype=np.int32) * DIM)
+            ids = pa.array([f"v{n}" for n in range(start, start + len(x))])
+            writer.write_table(pa.table([ids, pa.ListArray.from_arrays(offsets, x.ravel())], schema=schema))
+    return str(model), str(file)
+
+
+CHILDREN = {"fit": fit, "spark": assign_in_spark, "faiss": search_with_faiss}
+
+
+def main() -> None:
+    if len(sys.argv) > 1 and sys.argv[1] in CHILDREN:
+        print(json.dumps(CHILDREN[sys.argv[1]](*sys.argv[2:])))
+        return
+    parser = measure.parser(__doc__)
+    parser.add_argument("--lake", default=".demo/lake", help="a lake with aligned vectors of items")
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds, sides in turns")
+    options = parser.parse_args()
+    rows, bars = [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name, x in (("real items", aligned(options.lake)), ("synthetic", synthetic(FIT_ROWS, seed=1))):
+            found = _fit_all(name, x, folder, options.rounds)
+            rows += found.values()
+            bars += _fit_bars(name, found)
+        speeds = _assign_all(*prepare(folder), options.rounds)
+    rows += speeds.values()
+    ratio = speeds["spark"]["rows_a_second"] / speeds["faiss"]["rows_a_second"]
+    bars.append(measure.at_least("rows a second in Spark, against a faiss search on the same cores", ratio, 0.5))
+    note = f"sizes {SIZES}; medians of {options.rounds} rounds in turns; one thread to fit, {CORES} cores to assign"
+    packages = ("faiss-cpu", "torch", "numpy", "pyspark")
+    measure.write(options.out, __doc__.splitlines()[0], packages, rows, bars, note)
+
+
+def _fit_all(name: str, x: np.ndarray, folder: Path, rounds: int) -> dict[str, dict]:
+    np.save(folder / "x.npy", x)
+    taken: dict[str, list[float]] = {side: [] for side in SIDES}
+    found = {}
+    for _ in range(rounds):
+        for side in SIDES:
+            found[side] = measure.child([__file__, "fit", side, str(folder / "x.npy")], ONE_THREAD)
+            taken[side].append(found[side]["cpu_seconds"])
+            print(name, side, json.dumps(found[side]), flush=True)
+    shape = {"vectors": name, "rows": len(x), "dim": x.shape[1]}
+    return {
+        side: shape | {"quantizer": side} | found[side] | {"cpu_seconds": statistics.median(taken[side])}
+        for side in SIDES
+    }
+
+
+def _fit_bars(name: str, found: dict[str, dict]) -> list[dict]:
+    """Our quantiser with the least unexplained variance against each peer; coverage of all of ours."""
+    best = min((found[side] for side in OURS), key=lambda row: row["unexplained_variance"])
+    bars = [
+        measure.at_least(f"{name}: coverage of {side}, its lowest level", min(found[side]["coverage"]), 1.0)
+        for side in OURS
+    ]
+    for peer in PEERS:
+        other, pair = found[peer], f"{name}: {best['quantizer']} against {peer}"
+        ratio = {key: best[key] / other[key] for key in ("distinct_ids", "largest_bucket", "cpu_seconds")}
+        explained = best["unexplained_variance"] / other["unexplained_variance"]
+        bars += [
+            measure.at_most(f"{pair}, unexplained variance", explained, 1.0),
+            measure.at_least(f"{pair}, distinct IDs", ratio["distinct_ids"], 1.0),
+            measure.at_most(f"{pair}, largest bucket", ratio["largest_bucket"], 1.0),
+            measure.at_most(f"{pair}, CPU time to fit and encode", ratio["cpu_seconds"], 3.0),
+        ]
+    return bars
+
+
+def _assign_all(model: str, file: str, rounds: int) -> dict[str, dict]:
+    found: dict[str, list[dict]] = {"spark": [], "faiss": []}
+    for _ in range(rounds):
+        for side in found:
+            found[side].append(measure.child([__file__, side, model, file]))
+            print(side, json.dumps(found[side][-1]), flush=True)
+    middle = {side: sorted(all_, key=lambda row: row["rows_a_second"])[rounds // 2] for side, all_ in found.items()}
+    return {side: {"vectors": "synthetic", "assigned_by": side} | row for side, row in middle.items()}
+
+
+if __name__ == "__main__":
+    main()
