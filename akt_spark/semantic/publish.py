@@ -42,11 +42,12 @@ def run(ctx: Context) -> Outcome:
     """
     outcome = Outcome()
     for entity in ("item", "user"):
-        _publish(ctx, entity, outcome)
+        publish(ctx, entity, outcome)
     return outcome
 
 
-def _publish(ctx: Context, entity: str, outcome: Outcome) -> None:
+def publish(ctx: Context, entity: str, outcome: Outcome) -> None:
+    """What `run` does for ``item`` or ``user``."""
     config, lake = ctx.config.semantic, ctx.lake
     vectors = usable_vectors(lake, entity, ctx.ds, getattr(config, entity).kind)
     roles = _roles(ctx, entity).persist()  # every measure looks at them

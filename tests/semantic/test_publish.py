@@ -20,7 +20,7 @@ from akt_spark.errors import DataError, HealthGateError, MissingInput
 from akt_spark.lake import Lake
 from akt_spark.semantic import commands
 from akt_spark.semantic.ids import ids_of
-from akt_spark.semantic.publish import run
+from akt_spark.semantic.publish import publish, run
 from akt_spark.semantic.versions import codebooks, published_version
 from akt_spark.stage import Context, Outcome
 
@@ -84,6 +84,12 @@ def unpublished(spark: SparkSession, embedded: Path, tmp_path: Path) -> Context:
 
 def context_of(spark: SparkSession, root: Path) -> Context:
     return Context(spark, Lake(spark, str(root / "lake")), configuration(root), DS, "20240131-test")
+
+
+def run_items(ctx: Context) -> Outcome:
+    outcome = Outcome()
+    publish(ctx, "item", outcome)
+    return outcome
 
 
 def fill(lake: Lake, table: str, rows: list[dict]) -> None:
@@ -178,13 +184,13 @@ def test_a_codebook_below_its_gate_publishes_nothing_and_a_better_one_takes_over
     with pytest.raises(
         HealthGateError, match=rf"(?s){version} stays published.*max_unexplained_variance 0\.0001"
     ) as caught:
-        run(replace(published, config=strict, run_id="strict"))
+        run_items(replace(published, config=strict, run_id="strict"))
     assert caught.value.exit_code == 3
     assert published_rows(lake, "item") == before
     assert lake.read("semantic.item_ids").count() == len(before)  # not even rows of the candidate
     assert sorted(statuses(lake, "item").values()) == ["candidate", "published"]
     assert lake.read("semantic.health").where("run_id = 'strict' AND metric = 'unexplained_variance'").count() == 1
-    run(replace(published, run_id="relaxed"))
+    run_items(replace(published, run_id="relaxed"))
     assert len(published_rows(lake, "item")) == 120
     assert sorted(statuses(lake, "item").values()) == ["published", "retired"]
     assert statuses(lake, "item")[version] == "retired"
@@ -197,7 +203,7 @@ def test_a_new_codebook_takes_over_names_is_compared_and_waits_where_a_person_de
     before, version = published_rows(lake, "item"), published_version(lake, "item")
     root = Path(lake.root).parent
     manual = configuration(root, "semantic.promotion=manual", "semantic.item.seed=5")
-    notes = "\n".join(run(replace(published, config=manual, run_id="manual")).notes)
+    notes = "\n".join(run_items(replace(published, config=manual, run_id="manual")).notes)
     (candidate,) = (name for name, status in statuses(lake, "item").items() if status == "candidate")
     assert f"{candidate} is not published (semantic.promotion is manual); {version} stays" in notes
     assert published_rows(lake, "item") == before
@@ -218,8 +224,16 @@ def test_a_new_codebook_takes_over_names_is_compared_and_waits_where_a_person_de
     measured = lake.read("semantic.health").where("run_id = 'manual' AND metric = 'churn' AND level = 2").head()
     assert measured["value"] == pytest.approx(len(changed) / ITEMS)
 
+
+@pytest.mark.night
+def test_a_person_publishes_a_codebook_and_takes_it_back_and_no_night_does_it_again(published: Context) -> None:
+    lake = published.lake
+    version, root = published_version(lake, "item"), Path(published.lake.root).parent
+    manual = configuration(root, "semantic.promotion=manual", "semantic.item.seed=5")
+    run_items(replace(published, config=manual, run_id="manual"))
+    (candidate,) = (name for name, status in statuses(lake, "item").items() if status == "candidate")
     encode(lake, "item", "item-1", ITEM_VECTORS[ITEMS:], first=ITEMS)  # both codebooks get what comes
-    run(replace(published, config=manual, ds=DS + timedelta(days=1), run_id="later"))
+    run_items(replace(published, config=manual, ds=DS + timedelta(days=1), run_id="later"))
     assert len(published_rows(lake, "item")) == ITEMS + 20
     assert ids_of(lake, "item", candidate).count() == ITEMS + 20
     assert list(statuses(lake, "item").values()).count("candidate") == 1  # it was not fitted again
@@ -233,7 +247,7 @@ def test_a_new_codebook_takes_over_names_is_compared_and_waits_where_a_person_de
         f"items: {candidate} was rolled back, {version} is published again"
     ]
     auto = configuration(root, "semantic.item.seed=5")
-    notes = "\n".join(run(replace(published, config=auto, run_id="auto")).notes)
+    notes = "\n".join(run_items(replace(published, config=auto, run_id="auto")).notes)
     assert f"{candidate} is not published (it was rolled back); {version} stays" in notes
     assert published_version(lake, "item") == version
     listed = "\n".join(commands.list_codebooks(published))
@@ -248,7 +262,7 @@ def test_changed_content_gets_another_id_where_the_configuration_says_so(publish
     encode(lake, "item", "item-1", -ITEM_VECTORS[:10])
     reassign = configuration(Path(lake.root).parent, "semantic.item_changed_content=reassign")
     ctx = replace(published, config=reassign, ds=DS + timedelta(days=1), run_id="reassign")
-    notes = "\n".join(run(ctx).notes)
+    notes = "\n".join(run_items(ctx).notes)
     after = {row["item_id"]: row for row in published_rows(lake, "item")}
     moved = {name for name, row in after.items() if row["sid"] != before[name]["sid"]}
     assert 0 < len(moved) <= 10
@@ -257,7 +271,7 @@ def test_changed_content_gets_another_id_where_the_configuration_says_so(publish
     churn = lake.read("semantic.churn").collect()
     assert {row["id"] for row in churn} == moved
     assert {(row["reason"], row["from_version"] == row["to_version"]) for row in churn} == {("content changed", True)}
-    run(replace(ctx, run_id="again"))
+    run_items(replace(ctx, run_id="again"))
     assert {row["item_id"]: row for row in published_rows(lake, "item")} == after
 
 
