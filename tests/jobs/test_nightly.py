@@ -71,6 +71,7 @@ def test_the_same_night_again_changes_nothing_and_says_so(night):
     assert {table for table in after if after[table] != before.get(table)} == {"ops.runs"}
 
 
+@pytest.mark.night
 def test_one_stage_runs_by_itself_and_publishes_the_same_ids(night, tmp_path):
     lake = tmp_path / "lake"
     shutil.copytree(night.lake, lake)

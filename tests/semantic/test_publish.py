@@ -304,7 +304,7 @@ def test_a_run_killed_on_the_way_is_finished_by_the_next(
     with killed_at("insert_new", "semantic.item_ids", 1):  # the candidate is fitted, its IDs are not written
         run(unpublished)
     assert lake.read("semantic.item_ids").isEmpty()
-    with killed_at("merge", "semantic.codebooks", 2):  # the IDs are written, but not yet published
+    with killed_at("merge", "semantic.codebooks", 1):  # the IDs are written, but not yet published
         run(unpublished)
     assert lake.read("semantic.item_ids").count() == ITEMS
     with pytest.raises(MissingInput):
@@ -315,6 +315,7 @@ def test_a_run_killed_on_the_way_is_finished_by_the_next(
         assert statuses(lake, entity) == statuses(undisturbed, entity)
 
 
+@pytest.mark.night
 def test_searched_sizes_stand_in_the_codebook_with_the_reason_in_the_summary(unpublished: Context) -> None:
     root = Path(unpublished.lake.root).parent
     config = configuration(root, "semantic.item.sizes=auto", "semantic.item.kind=rqkmeans")
@@ -327,6 +328,7 @@ def test_searched_sizes_stand_in_the_codebook_with_the_reason_in_the_summary(unp
     assert "items: published codebook kept" in "\n".join(again.notes)
 
 
+@pytest.mark.night
 def test_controls_are_published_where_the_gate_lets_them(unpublished: Context) -> None:
     root = Path(unpublished.lake.root).parent
     kinds = ("semantic.item.kind=category", "semantic.user.kind=random")
