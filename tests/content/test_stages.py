@@ -128,6 +128,7 @@ def test_vectors_that_know_too_much_for_an_early_day_are_emptied_when_it_is_run_
     assert row["error"] == f"neither clicks up to {TRAIN_END} nor a profile"
 
 
+@pytest.mark.night
 def test_alignment_that_learns_nothing_is_rejected_and_the_encoder_in_use_stays(shop, configured):
     good = current_revision(shop, "item", DS)
     write_events(shop, clicks_in_groups(shuffled=True))
@@ -159,6 +160,7 @@ def test_what_comes_to_the_driver_is_bounded_and_said_so(shop, finished, configu
     assert any("recall searches 30 of 40 items" in note for note in notes)
 
 
+@pytest.mark.night
 def test_an_item_that_can_no_longer_be_encoded_loses_its_aligned_vector_until_it_can(shop, configured):
     ctx = configured("encoder.max_error_share=0.5")
     titles = {row["item_id"]: row["title"] for row in shop.read("bronze.items").collect()}

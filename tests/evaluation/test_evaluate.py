@@ -52,6 +52,7 @@ def test_every_pair_of_variants_is_compared(night: Night) -> None:
     assert pairs == len(VARIANTS) * (len(VARIANTS) - 1)
 
 
+@pytest.mark.night
 def test_slices_stay_frozen_when_a_later_night_rewrites_the_snapshots_and_a_rerun_changes_nothing(small) -> None:
     evaluate.run(small)
     before = Results.load(small)

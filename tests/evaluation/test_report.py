@@ -119,6 +119,7 @@ def test_the_terminal_table_ends_with_the_place_of_the_report(night: Night) -> N
     assert max(len(line) for line in lines[:-1]) <= 140
 
 
+@pytest.mark.night
 def test_a_run_with_one_variant_one_seed_and_no_optional_table_is_reported(spark: SparkSession, tmp_path: Path) -> None:
     ctx = context(spark, tmp_path)
     samples = [sample | {"label": 1.0} if sample["item_idx"] > 10 else sample for sample in plant(ctx.lake)[:120]]

@@ -111,6 +111,7 @@ def test_after_every_night_the_tables_hold_what_a_bulk_build_holds(night, random
     assert notes.count("is no longer complete") == 3
 
 
+@pytest.mark.night
 def test_two_nights_at_once_lose_nothing(night, random_events, context, monkeypatch):
     events = [event for event in random_events(seed=12, count=120) if event.event_time.month == 1]
     first, last = date(2024, 1, 20), date(2024, 1, 30)

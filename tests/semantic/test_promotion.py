@@ -58,6 +58,7 @@ def test_a_decision_on_what_is_no_longer_published_is_refused(books: Lake) -> No
         rollback(books, "user")
 
 
+@pytest.mark.night
 def test_of_two_that_publish_at_once_one_wins_and_the_other_says_so(
     books: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

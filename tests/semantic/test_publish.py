@@ -256,6 +256,7 @@ def test_a_person_publishes_a_codebook_and_takes_it_back_and_no_night_does_it_ag
         list(commands.roll_back(published, "item"))
 
 
+@pytest.mark.night
 def test_changed_content_gets_another_id_where_the_configuration_says_so(published: Context) -> None:
     lake = published.lake
     before = {row["item_id"]: row for row in published_rows(lake, "item")}

@@ -37,6 +37,7 @@ def test_output_of_ranks_is_shown_without_horovods_prefix(capsys) -> None:
     assert capsys.readouterr().out == "akt_rec, epoch 1\n[x]\n"
 
 
+@pytest.mark.night
 def test_error_of_a_rank_is_raised_on_the_driver(spark, capfd) -> None:
     def fail(communicator) -> None:
         from akt_spark.errors import DataError
