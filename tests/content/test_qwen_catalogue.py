@@ -37,6 +37,9 @@ def write_photos(lake: Lake) -> None:
     lake.overwrite("bronze.items", lake.spark.createDataFrame(rows, lake.schema("bronze.items")))
 
 
+pytestmark = pytest.mark.night  # a Spark session's worth of tiny models
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     return tiny_qwen(tmp_path_factory.mktemp("model") / "qwen3", "qwen3_vl")

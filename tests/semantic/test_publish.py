@@ -176,6 +176,7 @@ def test_later_nights_move_no_published_id(published: Context) -> None:
     assert list(statuses(lake, "item").values()) == ["published"]
 
 
+@pytest.mark.night
 def test_a_codebook_below_its_gate_publishes_nothing_and_a_better_one_takes_over(published: Context) -> None:
     lake = published.lake
     before, version = published_rows(lake, "item"), published_version(lake, "item")
@@ -198,6 +199,7 @@ def test_a_codebook_below_its_gate_publishes_nothing_and_a_better_one_takes_over
     assert kept == before
 
 
+@pytest.mark.night
 def test_a_new_codebook_takes_over_names_is_compared_and_waits_where_a_person_decides(published: Context) -> None:
     lake = published.lake
     before, version = published_rows(lake, "item"), published_version(lake, "item")

@@ -51,6 +51,7 @@ def test_codes_do_not_depend_on_the_batch(fitted: RqKMeans, vectors: np.ndarray,
         assert np.array_equal(found, getattr(whole, column))  # to the last bit
 
 
+@pytest.mark.night
 @pytest.mark.parametrize(("threads", "imports"), [("1", "faiss torch"), ("2", "torch faiss")])
 def test_model_and_codes_are_the_same_in_another_process_with_other_threads_beside_torch(
     fitted: RqKMeans, vectors: np.ndarray, tmp_path: Path, threads: str, imports: str
