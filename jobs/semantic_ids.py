@@ -1,4 +1,4 @@
-"""Lists codebooks, compares two, publishes one or takes the published one back (docs/semantic_ids.md).
+"""Lists codebooks, compares two, publishes one or takes the published one back (docs/publishing.md).
 
 spark-submit jobs/semantic_ids.py list --conf-file conf/demo.yaml
 """

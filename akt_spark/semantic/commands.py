@@ -9,13 +9,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from akt_spark.errors import ConfigError, DataError
+from akt_spark.features.activity import ENTITIES
 from akt_spark.semantic.churn import CHURN, changed_ids, churn_measures, write_churn
 from akt_spark.semantic.ids import ids_of
 from akt_spark.semantic.promotion import promote, rollback
 from akt_spark.semantic.versions import Codebook, codebooks, published
 from akt_spark.stage import Context
 
-ENTITIES = ("item", "user")
 HEADINGS = ("version", "status", "sizes", "IDs", "level-1 use", "unexplained", "fitted for", "published (UTC)")
 
 

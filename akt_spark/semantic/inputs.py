@@ -19,8 +19,7 @@ class Vectors:
 
     Attributes:
         revision: the revision.
-        usable: id, content_hash, vector, label; every vector has the encoder's length and finite numbers. The label is
-            what a control reads: the id (random), the leaf category (category), null for all others.
+        usable: id, content_hash, vector; every vector has the encoder's length and finite numbers.
         count: rows of ``usable``.
         excluded: rows that are not usable, by reason.
     """
@@ -31,8 +30,8 @@ class Vectors:
     excluded: dict[str, int]
 
 
-def usable_vectors(lake: Lake, entity: str, ds: date, kind: str) -> Vectors:
-    """Vectors of the encoder in use on ``ds``, for a quantiser of this kind.
+def usable_vectors(lake: Lake, entity: str, ds: date) -> Vectors:
+    """Vectors of the encoder in use on ``ds``.
 
     Raises:
         MissingInput: without an encoder or embeddings.
@@ -52,7 +51,7 @@ def usable_vectors(lake: Lake, entity: str, ds: date, kind: str) -> Vectors:
             f"{table} has no usable vector of revision {encoder.revision} ({found}): run jobs/embed.py again"
         )
     usable = judged.where(F.col("problem").isNull()).drop("problem")
-    return Vectors(encoder.revision, _labelled(lake, usable, kind), good, counts)
+    return Vectors(encoder.revision, usable, good, counts)
 
 
 def fitting_vectors(lake: Lake, entity: str, vectors: DataFrame, roles: DataFrame, train_end: date) -> DataFrame:
@@ -78,7 +77,8 @@ def leaf_categories(lake: Lake) -> DataFrame:
     return lake.read("bronze.items").select(F.col("item_id").alias("id"), leaf.alias("category")).dropna()
 
 
-def _labelled(lake: Lake, vectors: DataFrame, kind: str) -> DataFrame:
+def labelled(lake: Lake, vectors: DataFrame, kind: str) -> DataFrame:
+    """Adds ``label``, what a control reads: the id (random), the leaf category (category), null for other kinds."""
     if kind == "category":
         return vectors.join(leaf_categories(lake).withColumnRenamed("category", "label"), on="id", how="left")
     return vectors.withColumn("label", F.col("id") if kind == "random" else F.lit(None).cast("string"))

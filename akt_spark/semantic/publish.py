@@ -22,12 +22,10 @@ from akt_spark.semantic.assign import assign
 from akt_spark.semantic.churn import CHURN, changed_ids, churn_measures, write_churn
 from akt_spark.semantic.health import Health, Inputs, check, measure
 from akt_spark.semantic.ids import ids_of, unassigned, write_ids
-from akt_spark.semantic.inputs import Vectors, fitting_vectors, leaf_categories, usable_vectors
+from akt_spark.semantic.inputs import Vectors, fitting_vectors, labelled, leaf_categories, usable_vectors
 from akt_spark.semantic.promotion import promote
-from akt_spark.semantic.versions import CODEBOOKS, Codebook, codebooks, published, published_version
+from akt_spark.semantic.versions import CODEBOOKS, Codebook, codebooks, published
 from akt_spark.stage import Context, Outcome
-
-__all__ = ["published_version", "run"]
 
 HEALTH = "semantic.health"
 
@@ -49,14 +47,14 @@ def run(ctx: Context) -> Outcome:
 def publish(ctx: Context, entity: str, outcome: Outcome) -> None:
     """What `run` does for ``item`` or ``user``."""
     config, lake = ctx.config.semantic, ctx.lake
-    vectors = usable_vectors(lake, entity, ctx.ds, getattr(config, entity).kind)
+    vectors = usable_vectors(lake, entity, ctx.ds)
     roles = _roles(ctx, entity).persist()  # every measure looks at them
     live = published(lake, entity)
     codebook = _wanted(ctx, entity, live, vectors, roles)
     follows = live if live and live.version != codebook.version else None
     reassign = getattr(config, f"{entity}_changed_content") == "reassign"
     old = ids_of(lake, entity, codebook.version)
-    new = assign(unassigned(vectors.usable, old, reassign), codebook.path).persist()
+    new = assign(labelled(lake, unassigned(vectors.usable, old, reassign), codebook.kind), codebook.path).persist()
     try:
         columns = ["id", "sid", "codes", "content_hash"]
         ids = old.select(columns).join(new.select("id"), on="id", how="left_anti").unionByName(new.select(columns))
@@ -114,7 +112,9 @@ def _promotion(ctx: Context, entity: str, codebook: Codebook, live: Codebook | N
     yield f"  {codebook.version} is not published ({why}); {live.version} stays: {by_hand}"
     missing = unassigned(vectors.usable, ids_of(ctx.lake, entity, live.version), reassign=False)
     if live.revision == vectors.revision:
-        added = write_ids(ctx, entity, live.version, assign(missing, live.path), reassign=False)
+        added = write_ids(
+            ctx, entity, live.version, assign(labelled(ctx.lake, missing, live.kind), live.path), reassign=False
+        )
         yield f"  IDs added to {live.version}: {added:,}"
     else:
         yield f"  {missing.count():,} {entity}s have no ID in {live.version}: it belongs to encoder {live.revision}"
@@ -140,7 +140,7 @@ def _fit_candidate(
     published_ids = ids_of(ctx.lake, entity, live.version) if live else None
     print(f"fitting a codebook of {entity}s, sizes {config.sizes}", flush=True)
     folder = ctx.lake.artifact("codebooks", entity)
-    fitted = fit(known, roles, vectors.revision, config, ctx.ds, folder, published_ids)
+    fitted = fit(labelled(ctx.lake, known, config.kind), roles, vectors.revision, config, ctx.ds, folder, published_ids)
     row = {
         "entity": entity,
         "codebook_version": fitted.version,

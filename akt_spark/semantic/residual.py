@@ -81,7 +81,8 @@ class ResidualQuantizer(ABC):
     @property
     def codebooks(self) -> list[Floats]:
         """The codes of every level, each (K_l, d)."""
-        return [self._weights[name] for name in sorted(self._weights) if name.startswith("codebooks.")]
+        levels = sum(name.startswith("codebooks.") for name in self._weights)
+        return [self._weights[f"codebooks.{level}"] for level in range(levels)]
 
     def fit(self, x: Floats, labels: Labels | None = None) -> FitReport:
         """Fits on vectors (N, D) in this process, with one thread, from the configured seed.

@@ -21,6 +21,7 @@ class Codebook:
 
     Attributes:
         version: its version.
+        kind: of the quantiser.
         path: folder of the quantiser.
         sizes: codes a level.
         revision: the encoder whose vectors it was fitted on.
@@ -35,6 +36,7 @@ class Codebook:
     """
 
     version: str
+    kind: str
     path: str
     sizes: tuple[int, ...]
     revision: str
@@ -52,6 +54,7 @@ class Codebook:
         """From a row of the table."""
         return cls(
             version=row["codebook_version"],
+            kind=row["quantizer"],
             path=row["path"],
             sizes=tuple(row["sizes"]),
             revision=row["encoder_revision"],
