@@ -84,8 +84,8 @@ STAGES = (
     Stage(
         "build_semantic_ids",
         "akt_spark.semantic.publish:run",
-        (*ACTIVITY, *INDICES, *EMBEDDINGS, "content.encoders", "bronze.items"),
-        (*SEMANTIC_IDS, "semantic.health", "semantic.churn"),
+        (*ACTIVITY, *INDICES, *EMBEDDINGS, "content.encoders", "content.item_pairs", "bronze.items"),
+        (*SEMANTIC_IDS, "semantic.health", "semantic.churn", "bronze.quarantine"),
         ("split", "segments", "semantic"),
     ),
     Stage(

@@ -1,7 +1,7 @@
 -- key: run_id, source, row_json, reason
 -- written by: ingest
 CREATE TABLE IF NOT EXISTS bronze.quarantine (
-  source STRING NOT NULL COMMENT 'events, items or users',
+  source STRING NOT NULL COMMENT 'events, items or users; or the table whose row is of no use',
   reason STRING NOT NULL COMMENT 'why the row was rejected, with the value that was wrong',
   row_json STRING NOT NULL COMMENT 'the raw row as it was read',
   ds DATE NOT NULL COMMENT 'the day whose run rejected it',

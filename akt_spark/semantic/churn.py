@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from akt_spark.features.segments import segments
-from akt_spark.semantic.clusters import Measure
+from akt_spark.semantic.measures import Measure
 from akt_spark.stage import Context
 
 CHURN = "semantic.churn"
@@ -60,10 +60,11 @@ def churn_measures(old: DataFrame, new: DataFrame, levels: int) -> Iterator[Meas
         churn = cells.groupBy("level").agg(moved.alias("churn"), F.sum("n").alias("ids"))
         olds, news = _pairs(cells, "old"), _pairs(cells, "new")
         for level, share, ids in churn.orderBy("level").collect():
-            yield "churn", level, share
+            yield Measure("churn", level, share)
             expected = olds[level] * news[level] / max(ids * (ids - 1) / 2, 1)
             most = (olds[level] + news[level]) / 2
-            yield "adjusted_rand", level, (pairs[level] - expected) / (most - expected) if most > expected else 1.0
+            agreement = (pairs[level] - expected) / (most - expected) if most > expected else 1.0
+            yield Measure("adjusted_rand", level, agreement)
     finally:
         cells.unpersist()
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from akt_spark.config import HealthConfig, HealthGateConfig
 from akt_spark.errors import HealthGateError
-from akt_spark.semantic.clusters import Measure, cluster_measures, code_measures
+from akt_spark.semantic.clusters import Cells, cells, cluster_measures, code_measures, cost_measures
+from akt_spark.semantic.co_occurrence import co_occurrence_measures
+from akt_spark.semantic.labelled import labelled_ids
+from akt_spark.semantic.measures import OWN, Measure
 from akt_spark.semantic.neighbours import neighbour_measures
 from akt_spark.semantic.purity import purity_measures
-from akt_spark.semantic.reconstruction import unexplained_variance
+from akt_spark.semantic.reconstruction import reconstruction_measures
+
+NEAR_TIE = 0.05  # margin of the first code below which another vector of the same content could fall to either side
 
 
 @dataclass(frozen=True)
@@ -20,10 +26,11 @@ class Inputs:
     """What health is measured on.
 
     Attributes:
-        ids: id, sid, codes: every assigned ID.
+        ids: id, codes, margin: every assigned ID.
         vectors: id, vector: the vectors that can be used.
         roles: id, role (teacher, student, none) at the end of the training period.
-        categories: id, category (the leaf); None for users.
+        paths: id, path (of categories); None for users.
+        pairs: item_id, positive_id: held-out pairs; None for users.
         sizes: codes a level.
         path: folder of the quantiser.
     """
@@ -31,49 +38,59 @@ class Inputs:
     ids: DataFrame
     vectors: DataFrame
     roles: DataFrame
-    categories: DataFrame | None
+    paths: DataFrame | None
+    pairs: DataFrame | None
     sizes: tuple[int, ...]
     path: str
 
 
 @dataclass(frozen=True)
 class Health:
-    """The measures of one codebook: value by (metric, level); level 0 is the whole ID."""
+    """The measures of one codebook: value by (metric, level, control); level 0 is the whole ID."""
 
-    values: dict[tuple[str, int], float | None]
+    values: dict[tuple[str, int, str], float | None]
 
     def with_measures(self, measures: Iterable[Measure]) -> Health:
         """The same, and more."""
-        return Health(self.values | {(metric, level): value for metric, level, value in measures})
+        return Health(self.values | {(m.metric, m.level, m.control): m.value for m in measures})
 
-    def of(self, metric: str, level: int = 0) -> float | None:
-        """One measure."""
-        return self.values[metric, level]
+    def of(self, metric: str, level: int = 0, control: str = OWN) -> float | None:
+        """One measure; None where it is not defined."""
+        return self.values.get((metric, level, control))
 
-    def levels(self, metric: str) -> list[float | None]:
+    def levels(self, metric: str, control: str = OWN) -> list[float | None]:
         """A measure level by level."""
-        return [value for (name, level), value in sorted(self.values.items()) if name == metric and level > 0]
+        found = sorted(
+            (level, value) for (name, level, of), value in self.values.items() if (name, of) == (metric, control)
+        )
+        return [value for level, value in found if level > 0]
 
 
 def measure(inputs: Inputs, config: HealthConfig) -> Health:
-    """All measures, exact over all ids except neighbour agreement, which is on a bounded sample."""
-    ids = inputs.ids.persist()
+    """All measures beside those of the controls, exact over all ids; only agreement of neighbours is on a sample."""
+    labelled = labelled_ids(inputs.ids, inputs.roles, inputs.paths).persist()
+    found = cells(labelled, len(inputs.sizes))
+    found.counts.persist()
     try:
-        measures = _measures(replace(inputs, ids=ids), config)
-        return Health({}).with_measures(measures)
+        return Health({}).with_measures(_measures(inputs, labelled, found, config))
     finally:
-        ids.unpersist()
+        found.counts.unpersist()
+        labelled.unpersist()
 
 
-def _measures(inputs: Inputs, config: HealthConfig) -> Iterator[Measure]:
+def _measures(inputs: Inputs, labelled: DataFrame, found: Cells, config: HealthConfig) -> Iterator[Measure]:
     levels = len(inputs.sizes)
-    coded = inputs.ids.select("id", "codes").join(inputs.vectors.select("id", "vector"), on="id")
-    yield from code_measures(inputs.ids, inputs.sizes)
-    yield from cluster_measures(inputs.ids.select("id", "sid"), inputs.roles.select("id", "role"), levels)
-    yield "unexplained_variance", 0, unexplained_variance(coded, inputs.path)
-    yield from neighbour_measures(coded, config)
-    if inputs.categories is not None:
-        yield from purity_measures(inputs.ids.select("id", "sid"), inputs.categories, levels)
+    with_vectors = labelled.join(inputs.vectors.select("id", "vector"), on="id")
+    yield from code_measures(found, inputs.sizes)
+    yield from cluster_measures(found)
+    yield from cost_measures(found)
+    yield Measure("near_ties", 1, inputs.ids.agg(F.avg((F.col("margin") < NEAR_TIE).cast("double"))).head()[0])
+    yield from reconstruction_measures(with_vectors, inputs.path)
+    yield from neighbour_measures(with_vectors, config, levels)
+    if inputs.paths is not None:
+        yield from purity_measures(found)
+    if inputs.pairs is not None:
+        yield from co_occurrence_measures(labelled, inputs.pairs, levels)
 
 
 def check(health: Health, gate: HealthGateConfig, entity: str, version: str, kept: str | None) -> None:

@@ -21,12 +21,14 @@ class Vectors:
         revision: the revision.
         usable: id, content_hash, vector; every vector has the encoder's length and finite numbers.
         count: rows of ``usable``.
-        excluded: rows that are not usable, by reason.
+        unusable: id, content_hash, vector, problem: the other rows.
+        excluded: how many of these, by problem.
     """
 
     revision: str
     usable: DataFrame
     count: int
+    unusable: DataFrame
     excluded: dict[str, int]
 
 
@@ -51,7 +53,13 @@ def usable_vectors(lake: Lake, entity: str, ds: date) -> Vectors:
             f"{table} has no usable vector of revision {encoder.revision} ({found}): run jobs/embed.py again"
         )
     usable = judged.where(F.col("problem").isNull()).drop("problem")
-    return Vectors(encoder.revision, usable, good, counts)
+    return Vectors(encoder.revision, usable, good, judged.where(F.col("problem").isNotNull()), counts)
+
+
+def quarantined(unusable: DataFrame) -> DataFrame:
+    """reason, row_json of the vectors that are of no use: what the quarantine keeps of them."""
+    row = F.to_json(F.struct("id", "content_hash", "vector"))
+    return unusable.select(F.concat(F.lit("vector "), "problem").alias("reason"), row.alias("row_json"))
 
 
 def fitting_vectors(lake: Lake, entity: str, vectors: DataFrame, roles: DataFrame, train_end: date) -> DataFrame:
@@ -71,16 +79,23 @@ def fitting_vectors(lake: Lake, entity: str, vectors: DataFrame, roles: DataFram
     return vectors.join(known, on="id", how="left_semi")
 
 
-def leaf_categories(lake: Lake) -> DataFrame:
-    """id, category: the last entry of the category path of every item that has one."""
-    leaf = F.try_element_at("category", F.lit(-1))
-    return lake.read("bronze.items").select(F.col("item_id").alias("id"), leaf.alias("category")).dropna()
+def category_paths(lake: Lake) -> DataFrame:
+    """id, path: the category path of every item, from the broadest entry to the leaf; null or empty without one."""
+    return lake.read("bronze.items").select(F.col("item_id").alias("id"), F.col("category").alias("path"))
+
+
+def held_out_pairs(lake: Lake) -> DataFrame | None:
+    """item_id, positive_id: co-clicked pairs that the item encoder was not trained on; None before any alignment."""
+    if not lake.exists("content.item_pairs"):
+        return None
+    return lake.read("content.item_pairs").where("held_out").select("item_id", "positive_id")
 
 
 def labelled(lake: Lake, vectors: DataFrame, kind: str) -> DataFrame:
     """Adds ``label``, what a control reads: the id (random), the leaf category (category), null for other kinds."""
     if kind == "category":
-        return vectors.join(leaf_categories(lake).withColumnRenamed("category", "label"), on="id", how="left")
+        leaf = F.try_element_at("path", F.lit(-1))
+        return vectors.join(category_paths(lake).select("id", leaf.alias("label")), on="id", how="left")
     return vectors.withColumn("label", F.col("id") if kind == "random" else F.lit(None).cast("string"))
 
 
@@ -88,7 +103,7 @@ def _problem(dim: int) -> Column:
     vector = F.col("vector")
     finite = F.forall(vector, lambda x: x.isNotNull() & ~F.isnan(x) & (F.abs(x) != F.lit(float("inf"))))
     return (
-        F.when(vector.isNull(), "without a vector")
+        F.when(vector.isNull(), "missing")
         .when(F.size(vector) != dim, f"not of length {dim}")
         .when(~finite, "with NaN, infinity or null inside")
     )

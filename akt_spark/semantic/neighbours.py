@@ -1,4 +1,4 @@
-"""Whether near vectors share their first code, on a bounded sample, beside shuffled codes."""
+"""Whether near vectors share a prefix, on a bounded sample."""
 
 from __future__ import annotations
 
@@ -12,26 +12,32 @@ from pyspark.sql import functions as F
 from akt_spark.config import HealthConfig
 from akt_spark.semantic.arithmetic import Floats
 from akt_spark.semantic.assign import matrix
-from akt_spark.semantic.clusters import Measure
+from akt_spark.semantic.measures import CATEGORY, OWN, RANDOM, Measure
 
 QUERY_BLOCK = 256
+COLUMN = {OWN: "codes", RANDOM: "random", CATEGORY: "path"}
 
 
-def neighbour_measures(coded: DataFrame, config: HealthConfig) -> Iterator[Measure]:
-    """Share of the nearest neighbours (cosine) that have the same level-1 code; ``_random`` with shuffled codes.
+def neighbour_measures(labelled: DataFrame, config: HealthConfig, levels: int) -> Iterator[Measure]:
+    """neighbour_agreement: share of the nearest neighbours (cosine) that have the same prefix, by prefix length.
 
     Args:
-        coded: id, codes, vector. The ``neighbour_pool`` rows with the smallest hash are compared with each other, the
-            first ``neighbour_queries`` of them as queries.
+        labelled: see `labelled_ids`, and vector. The ``neighbour_pool`` rows with the smallest hash are compared with
+            each other, the first ``neighbour_queries`` of them as queries.
+        config: the size of the sample.
+        levels: prefix lengths.
     """
-    pool = coded.orderBy(F.xxhash64("id", F.lit("pool")), "id").limit(config.neighbour_pool)
-    table = pool.select(F.col("codes")[0].alias("code"), "vector").toArrow()
+    pool = labelled.orderBy(F.xxhash64("id", F.lit("pool")), "id").limit(config.neighbour_pool)
+    table = pool.select("vector", *COLUMN.values()).toArrow()
     vectors = matrix(table.column("vector").combine_chunks(), table.num_rows)
-    codes = table.column("code").to_numpy()
     near = nearest(vectors, min(config.neighbour_queries, len(vectors)), min(config.neighbours, len(vectors) - 1))
-    random = np.random.default_rng(0).permutation(codes)
-    for metric, code in (("neighbour_agreement", codes), ("neighbour_agreement_random", random)):
-        yield metric, 1, float((code[near] == code[: len(near), None]).mean()) if near.size else None
+    for control, column in COLUMN.items():
+        assigned = table.column(column)
+        if assigned.null_count == 0:
+            for level in range(1, levels + 1):
+                prefix = np.unique([str(codes[:level]) for codes in assigned.to_pylist()], return_inverse=True)[1]
+                agrees = prefix[near] == prefix[: len(near), None]
+                yield Measure("neighbour_agreement", level, float(agrees.mean()) if near.size else None, control)
 
 
 def nearest(vectors: Floats, queries: int, k: int) -> NDArray[np.int64]:

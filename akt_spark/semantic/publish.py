@@ -18,11 +18,21 @@ from pyspark.sql import functions as F
 from akt_spark.config import QuantizerConfig, fingerprint
 from akt_spark.features.segments import segments
 from akt_spark.lake import Lake
+from akt_spark.quarantine import write_quarantine
 from akt_spark.semantic.assign import assign
 from akt_spark.semantic.churn import CHURN, changed_ids, churn_measures, write_churn
 from akt_spark.semantic.health import Health, Inputs, check, measure
 from akt_spark.semantic.ids import ids_of, unassigned, write_ids
-from akt_spark.semantic.inputs import Vectors, fitting_vectors, labelled, leaf_categories, usable_vectors
+from akt_spark.semantic.inputs import (
+    Vectors,
+    category_paths,
+    fitting_vectors,
+    held_out_pairs,
+    labelled,
+    quarantined,
+    usable_vectors,
+)
+from akt_spark.semantic.measures import CATEGORY, OWN, RANDOM
 from akt_spark.semantic.promotion import promote
 from akt_spark.semantic.versions import CODEBOOKS, Codebook, codebooks, published
 from akt_spark.stage import Context, Outcome
@@ -56,10 +66,11 @@ def publish(ctx: Context, entity: str, outcome: Outcome) -> None:
     old = ids_of(lake, entity, codebook.version)
     new = assign(labelled(lake, unassigned(vectors.usable, old, reassign), codebook.kind), codebook.path).persist()
     try:
-        columns = ["id", "sid", "codes", "content_hash"]
+        columns = ["id", "sid", "codes", "content_hash", "margin"]
         ids = old.select(columns).join(new.select("id"), on="id", how="left_anti").unionByName(new.select(columns))
-        categories = leaf_categories(lake) if entity == "item" else None
-        health = measure(Inputs(ids, vectors.usable, roles, categories, codebook.sizes, codebook.path), config.health)
+        paths, pairs = (category_paths(lake), held_out_pairs(lake)) if entity == "item" else (None, None)
+        seen = Inputs(ids, vectors.usable, roles, paths, pairs, codebook.sizes, codebook.path)
+        health = measure(seen, config.health)
         if follows:
             before = ids_of(lake, entity, follows.version)
             levels = min(len(follows.sizes), len(codebook.sizes))
@@ -77,7 +88,10 @@ def publish(ctx: Context, entity: str, outcome: Outcome) -> None:
     finally:
         new.unpersist()
         roles.unpersist()
-    outcome.rows_in += vectors.count + sum(vectors.excluded.values())
+    table, rejected = f"content.{entity}_embeddings", sum(vectors.excluded.values())
+    write_quarantine(ctx, {table: quarantined(vectors.unusable)}, rejected)
+    outcome.quarantined += rejected
+    outcome.rows_in += vectors.count + rejected
     outcome.rows_out += added
     outcome.notes += _notes(entity, codebook, health, vectors, added)
     outcome.notes += _content_notes(lake, entity, codebook, vectors.usable, reassign, moved)
@@ -160,8 +174,8 @@ def _fit_candidate(
 
 
 def _write_health(ctx: Context, entity: str, version: str, health: Health) -> None:
-    rows = [(metric, level, value) for (metric, level), value in sorted(health.values.items())]
-    measures = ctx.spark.createDataFrame(rows, "metric STRING, level INT, value DOUBLE")
+    rows = [(*place, value) for place, value in sorted(health.values.items())]
+    measures = ctx.spark.createDataFrame(rows, "metric STRING, level INT, control STRING, value DOUBLE")
     constants = {
         "run_id": F.lit(ctx.run_id),
         "ds": F.lit(ctx.ds),
@@ -183,15 +197,21 @@ def _notes(entity: str, codebook: Codebook, health: Health, vectors: Vectors, ad
         f"median cluster {_by_level(health.levels('median_cluster_size'), '.0f')}; "
         f"head coverage {_by_level(health.levels('head_coverage'), '.2f')} (by prefix length)"
     )
-    agreement, random = (health.of(f"neighbour_agreement{suffix}", 1) for suffix in ("", "_random"))
+    agreement, random = (health.of("neighbour_agreement", 1, control) for control in (OWN, RANDOM))
     yield (
         f"  collision {_by_level([health.of('collision')], '.3f')}; "
         f"unexplained variance {_by_level([health.of('unexplained_variance')], '.3f')}; "
         f"neighbour agreement {_by_level([agreement], '.2f')} (random {_by_level([random], '.2f')})"
     )
     if vectors.excluded:
-        yield "  left out: " + ", ".join(f"{n:,} {reason}" for reason, n in sorted(vectors.excluded.items()))
-    if ("churn", 1) in health.values:
+        yield "  in quarantine: " + ", ".join(f"{n:,} {reason}" for reason, n in sorted(vectors.excluded.items()))
+    if recall := health.levels("co_occurrence_recall"):
+        of_controls = (
+            f"{control} {_by_level(health.levels('co_occurrence_recall', control), '.2f')}"
+            for control in (RANDOM, CATEGORY)
+        )
+        yield f"  co-clicked pairs with one prefix {_by_level(recall, '.2f')} ({'; '.join(of_controls)})"
+    if health.levels("churn"):
         yield (
             f"  against the published one: first code another for {_by_level([health.of('churn', 1)], '.3f')} of ids, "
             f"adjusted Rand index {_by_level(health.levels('adjusted_rand'), '.2f')} (by prefix length; {CHURN})"

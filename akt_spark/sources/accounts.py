@@ -10,6 +10,7 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from akt_spark.quarantine import write_quarantine
 from akt_spark.sources.raw import ROW_JSON
 from akt_spark.sources.validate import NOT_YET, VERDICT, rule
 from akt_spark.stage import Context
@@ -66,23 +67,9 @@ def tally(judged: Mapping[str, DataFrame]) -> dict[str, Tally]:
 
 
 def quarantine(ctx: Context, judged: Mapping[str, DataFrame], count: int) -> None:
-    """Writes the ``count`` rejected rows of this run; what a run of the same id wrote before is replaced.
-
-    Where both are the same, nothing is written.
-    """
-    table, where = "bronze.quarantine", f"run_id = '{ctx.run_id}'"
-    ctx.lake.register(table)
-    before = ctx.lake.read(table).where(where)
-    if not count and before.isEmpty():
-        return
-    run = (F.lit(ctx.ds).alias("ds"), F.lit(ctx.run_id).alias("run_id"))
-    rejected = [
-        rows.where(F.col(VERDICT) != NOT_YET).select(
-            F.lit(source).alias("source"), F.col(VERDICT).alias("reason"), ROW_JSON, *run
-        )
+    """Writes the ``count`` rejected rows of this run; what a run of the same id wrote before is replaced."""
+    rejected = {
+        source: rows.where(F.col(VERDICT) != NOT_YET).select(F.col(VERDICT).alias("reason"), ROW_JSON)
         for source, rows in judged.items()
-    ]
-    now = reduce(DataFrame.union, rejected)
-    before = before.select(now.columns)
-    if not (now.exceptAll(before).isEmpty() and before.exceptAll(now).isEmpty()):
-        ctx.lake.overwrite(table, now, where)
+    }
+    write_quarantine(ctx, rejected, count)

@@ -32,7 +32,7 @@ def test_agreement_equals_scikit_learn(spark: SparkSession) -> None:
     old = rng.integers(0, 3, (200, 2))
     new = np.where(rng.random((200, 2)) < 0.7, old, rng.integers(0, 3, (200, 2)))
     ids = [{f"i{n}": "-".join(map(str, codes)) for n, codes in enumerate(table)} for table in (old, new)]
-    measures = {(m, level): v for m, level, v in churn_measures(rows(spark, ids[0]), rows(spark, ids[1]), 2)}
+    measures = {(m.metric, m.level): m.value for m in churn_measures(rows(spark, ids[0]), rows(spark, ids[1]), 2)}
     pairs = [table[:, 0] * 3 + table[:, 1] for table in (old, new)]
     assert measures["churn", 1] == pytest.approx((old[:, 0] != new[:, 0]).mean())
     assert measures["churn", 2] == pytest.approx((pairs[0] != pairs[1]).mean())
@@ -42,4 +42,4 @@ def test_agreement_equals_scikit_learn(spark: SparkSession) -> None:
 
 def test_other_names_for_the_same_clusters_agree_wholly(spark: SparkSession) -> None:
     old, new = rows(spark, {"a": "0", "b": "0", "c": "1"}), rows(spark, {"a": "1", "b": "1", "c": "0"})
-    assert {m: v for m, _, v in churn_measures(old, new, 1)} == {"churn": 1.0, "adjusted_rand": 1.0}
+    assert {m.metric: m.value for m in churn_measures(old, new, 1)} == {"churn": 1.0, "adjusted_rand": 1.0}
