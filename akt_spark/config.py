@@ -610,7 +610,9 @@ class ReportConfig(Section):
     """The report that people read."""
 
     path: str = Field("report", description="folder of index.html and summary.json")
-    example_clusters: PositiveInt = Field(8, description="clusters shown with their titles")
+    clusters: PositiveInt = Field(64, description="clusters of the first code that can be browsed")
+    cluster_members: PositiveInt = Field(6, description="head items, and other items, shown of each cluster")
+    map_items: PositiveInt = Field(1500, description="items on the map of embeddings")
 
 
 class MaintenanceConfig(Section):

@@ -1,17 +1,19 @@
-"""Example clusters of items with their titles and pictures, drawn by a hash so that nobody picked the pretty ones."""
+"""The cluster browser: items that share the first code of their semantic ID, with titles, categories and pictures."""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections import defaultdict
 from dataclasses import dataclass
 
 from PIL import Image
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-MIN_MEMBERS = 4
-SHOWN_OF_A_KIND = 4
+from akt_spark.config import ReportConfig
+
+CATEGORIES = 3  # named for a cluster
 THUMBNAIL = (72, 96)  # pixels
 
 
@@ -19,101 +21,103 @@ THUMBNAIL = (72, 96)  # pixels
 class Member:
     """An item of a cluster; picture is a data URI or None."""
 
+    sid: str
     title: str
     category: str
     segment: str
+    teacher: bool
     impressions: int
     picture: str | None
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Items that share a prefix of the semantic ID: the most shown of its head and of its tail."""
+    """All items with one first code.
 
-    prefix: str
+    Attributes:
+        code: the first code.
+        members, heads, tails, colds, teachers: items, in all and by segment and role of the training period.
+        impressions: of all of them in training.
+        categories: the most frequent leaf categories, each with its share of the members.
+        shown: its most shown head items, then its most shown others.
+    """
+
+    code: int
     members: int
     heads: int
+    tails: int
+    colds: int
+    teachers: int
+    impressions: int
+    categories: list[tuple[str, float]]
     shown: list[Member]
 
 
-def example_clusters(items: DataFrame, catalogue: DataFrame, count: int) -> list[Cluster]:
-    """Clusters drawn at random among those with a head and a tail item.
+def browse(items: DataFrame, catalogue: DataFrame, config: ReportConfig) -> list[Cluster]:
+    """Clusters of the first code, in the order of their codes; of too many, ``config.clusters`` drawn by a hash.
 
-    The prefix is the longest that still gives ``count`` such clusters of at least `MIN_MEMBERS` items; without any,
-    the first code.
+    What is collected is bounded by the configuration: ``clusters`` times twice ``cluster_members`` items.
 
     Args:
         items: training.items.
         catalogue: bronze.items.
-        count: clusters to show.
+        config: how much is shown.
     """
-    coded = items.where(F.col("codes").isNotNull()).select("item_id", "segment", "impressions", "codes")
-    summary = _clusters(coded).persist()
-    try:
-        eligible = _eligible(summary, count)
-        drawn = eligible.orderBy(F.xxhash64("prefix"), "prefix").limit(count).collect()
-    finally:
-        summary.unpersist()
-    if not drawn:
+    coded = items.where(F.col("codes").isNotNull()).select(
+        "item_id", "segment", "role", "impressions", "codes", F.col("codes")[0].alias("code")
+    )
+    counts = coded.groupBy("code").agg(
+        F.count("*").alias("members"),
+        *(F.count_if(F.col("segment") == name).alias(f"{name}s") for name in ("head", "tail", "cold")),
+        F.count_if(F.col("role") == "teacher").alias("teachers"),
+        F.sum("impressions").alias("impressions"),
+    )
+    chosen = counts.orderBy(F.xxhash64("code"), "code").limit(config.clusters).orderBy("code").collect()
+    if not chosen:
         return []
-    length = drawn[0]["length"]
-    members = _members(coded, catalogue, length, [row["prefix"] for row in drawn])
-    return [
-        Cluster(row["prefix"], row["members"], row["heads"], members.get(row["prefix"], []))
-        for row in sorted(drawn, key=lambda row: [int(code) for code in row["prefix"].split("-")])
-    ]
-
-
-def _prefix(length: Column) -> Column:
-    return F.array_join(F.slice("codes", F.lit(1), length), "-")
-
-
-def _clusters(coded: DataFrame) -> DataFrame:
-    """length, prefix, members, heads: one row a prefix of any length."""
-    prefixes = coded.withColumn("length", F.explode(F.sequence(F.lit(1), F.size("codes"))))
-    head = (F.col("segment") == "head").cast("int")
-    return (
-        prefixes.withColumn("prefix", _prefix(F.col("length")))
-        .groupBy("length", "prefix")
-        .agg(F.count("*").alias("members"), F.sum(head).alias("heads"))
-    )
-
-
-def _eligible(summary: DataFrame, count: int) -> DataFrame:
-    """The clusters among which examples are drawn, all of one prefix length."""
-    mixed = (F.col("heads") > 0) & (F.col("heads") < F.col("members"))
-    readable = summary.where(mixed & (F.col("members") >= MIN_MEMBERS))
-    lengths = {row["length"]: row["count"] for row in readable.groupBy("length").count().collect()}
-    if not lengths:
-        return summary.where(F.col("length") == 1)
-    enough = [length for length, clusters in lengths.items() if clusters >= count]
-    return readable.where(F.col("length") == (max(enough) if enough else min(lengths)))
-
-
-def _members(coded: DataFrame, catalogue: DataFrame, length: int, prefixes: list[str]) -> dict[str, list[Member]]:
-    """The most shown items of every drawn cluster, head items first."""
-    is_head = F.col("segment") == "head"
-    rank = F.row_number().over(Window.partitionBy("prefix", is_head).orderBy(F.desc("impressions"), "item_id"))
-    chosen = (
-        coded.withColumn("prefix", _prefix(F.lit(length)))
-        .where(F.col("prefix").isin(prefixes))
-        .withColumn("rank", rank)
-        .where(F.col("rank") <= SHOWN_OF_A_KIND)
-    )
+    drawn = coded.where(F.col("code").isin([row["code"] for row in chosen]))
     details = catalogue.select("item_id", "title", "category", "image")
-    rows = chosen.join(details, on="item_id", how="left").orderBy("prefix", F.desc(is_head), "rank").collect()
-    members: dict[str, list[Member]] = {}
+    categories, members = _categories(drawn, details), _members(drawn, details, config.cluster_members)
+    return [Cluster(**row.asDict(), categories=categories[row["code"]], shown=members[row["code"]]) for row in chosen]
+
+
+def _categories(coded: DataFrame, catalogue: DataFrame) -> dict[int, list[tuple[str, float]]]:
+    """By code: the most frequent leaf categories, and their share of the items that have one."""
+    leaf = F.try_element_at("category", F.lit(-1)).alias("leaf")
+    named = coded.join(catalogue.select("item_id", leaf), on="item_id").where(F.col("leaf").isNotNull())
+    counts = named.groupBy("code", "leaf").agg(F.count("*").alias("n"))
+    of_code = Window.partitionBy("code")
+    ranked = counts.select(
+        "code",
+        "leaf",
+        (F.col("n") / F.sum("n").over(of_code)).alias("share"),
+        F.row_number().over(of_code.orderBy(F.desc("n"), "leaf")).alias("rank"),
+    )
+    found = defaultdict(list)
+    for row in ranked.where(F.col("rank") <= CATEGORIES).orderBy("code", "rank").collect():
+        found[row["code"]].append((row["leaf"], row["share"]))
+    return found
+
+
+def _members(coded: DataFrame, catalogue: DataFrame, count: int) -> dict[int, list[Member]]:
+    """By code: the ``count`` most shown head items, then as many of the others."""
+    is_head = F.col("segment") == "head"
+    rank = F.row_number().over(Window.partitionBy("code", is_head).orderBy(F.desc("impressions"), "item_id"))
+    top = coded.withColumn("rank", rank).where(F.col("rank") <= count)
+    rows = top.join(catalogue, on="item_id", how="left").orderBy("code", F.desc(is_head), "rank").collect()
+    found = defaultdict(list)
     for row in rows:
-        members.setdefault(row["prefix"], []).append(
-            Member(
-                title=row["title"] or row["item_id"],
-                category=" / ".join((row["category"] or [])[:3]),
-                segment=row["segment"],
-                impressions=row["impressions"],
-                picture=_thumbnail(row["image"]),
-            )
+        member = Member(
+            sid="-".join(map(str, row["codes"])),
+            title=row["title"] or row["item_id"],
+            category=" / ".join((row["category"] or [])[:3]),
+            segment=row["segment"],
+            teacher=row["role"] == "teacher",
+            impressions=row["impressions"],
+            picture=_thumbnail(row["image"]),
         )
-    return members
+        found[row["code"]].append(member)
+    return found
 
 
 def _thumbnail(image: bytes | None) -> str | None:
@@ -124,7 +128,7 @@ def _thumbnail(image: bytes | None) -> str | None:
         picture = Image.open(io.BytesIO(image)).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None  # Pillow's ways to refuse a file; content.item_embeddings flags it, here a placeholder stands in
-    picture.thumbnail((THUMBNAIL[0] * 2, THUMBNAIL[1] * 2))
+    picture.thumbnail(THUMBNAIL)
     encoded = io.BytesIO()
     picture.save(encoded, "JPEG", quality=72)
     return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()

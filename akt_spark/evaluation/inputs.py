@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import platform
 from dataclasses import dataclass
+from datetime import date, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from akt_spark.semantic.measures import OWN
 from akt_spark.semantic.versions import CODEBOOKS, published
 from akt_spark.stage import Context
 
@@ -23,6 +25,7 @@ PACKAGES = {
     "pyarrow": "pyarrow",
 }
 CURVE_POINTS = 200
+NIGHTS = 60  # over which health is shown
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,22 @@ class StageRun:
 
 @dataclass(frozen=True)
 class Health:
-    """One measure of semantic IDs; level 0 is the whole ID, None an undefined value."""
+    """One measure of semantic IDs; level 0 is the whole ID, None an undefined value; control as in semantic.health."""
 
     entity: str
+    metric: str
+    level: int
+    value: float | None
+    control: str = OWN
+
+
+@dataclass(frozen=True)
+class NightlyHealth:
+    """One measure of the codebook that the newest run of a day measured."""
+
+    ds: date
+    entity: str
+    codebook_version: str
     metric: str
     level: int
     value: float | None
@@ -121,8 +137,29 @@ def health(ctx: Context) -> list[Health]:
     rows = _of_run(ctx, "semantic.health")
     if rows is None:
         return []
-    ordered = rows.orderBy("entity", "metric", "level").select("entity", "metric", "level", "value")
-    return [Health(entity, metric, level, finite(value)) for entity, metric, level, value in ordered.collect()]
+    columns = ("entity", "metric", "level", "control")
+    ordered = rows.orderBy(*columns).select(*columns, "value")
+    return [
+        Health(entity, metric, level, finite(value), control)
+        for entity, metric, level, control, value in ordered.collect()
+    ]
+
+
+def health_over_nights(ctx: Context) -> list[NightlyHealth]:
+    """semantic.health of the codebooks themselves, over the last `NIGHTS` days up to this one."""
+    if not ctx.lake.exists("semantic.health"):
+        return []
+    first = ctx.ds - timedelta(days=NIGHTS - 1)
+    rows = ctx.lake.read("semantic.health").where(F.col("ds").between(F.lit(first), F.lit(ctx.ds)))
+    newest = F.max_by(F.struct("codebook_version", "value"), "run_id")
+    key = ("ds", "entity", "metric", "level")
+    found = rows.where(F.col("control") == OWN).groupBy(*key).agg(newest.alias("newest")).select(*key, "newest.*")
+    return [
+        NightlyHealth(
+            row["ds"], row["entity"], row["codebook_version"], row["metric"], row["level"], finite(row["value"])
+        )
+        for row in found.collect()
+    ]
 
 
 def gates(ctx: Context) -> list[GateBin]:

@@ -79,7 +79,7 @@ def difference_plot(results: Results, metric: str, title: str) -> Markup | None:
         axes.set_xlabel(f"{title} minus that of {results.reference}")
         axes.figure.legend(loc="outside upper center", ncols=2)
 
-    return _svg(draw, (5.2, 1.1 + 0.33 * len(rows)), f"{title}: differences to {results.reference} by slice")
+    return svg(draw, (5.2, 1.1 + 0.33 * len(rows)), f"{title}: differences to {results.reference} by slice")
 
 
 def gate_plot(bins: Iterable[GateBin], results: Results, entity: str) -> Markup | None:
@@ -105,7 +105,7 @@ def gate_plot(bins: Iterable[GateBin], results: Results, entity: str) -> Markup 
         axes.set_ylabel("gate r: weight of the cluster part")
         axes.legend(fontsize=9)
 
-    return _svg(draw, (4.8, 3.2), f"activity gate of {entity}s against their impressions")
+    return svg(draw, (4.8, 3.2), f"activity gate of {entity}s against their impressions")
 
 
 def _centre(gate: GateBin) -> float:
@@ -141,10 +141,10 @@ def curve_plot(points: Iterable[CurvePoint], results: Results, metric: str, labe
         axes.set_ylabel(label)
         axes.legend(fontsize=9)
 
-    return _svg(draw, (4.8, 3.2), f"{label} against optimiser steps")
+    return svg(draw, (4.8, 3.2), f"{label} against optimiser steps")
 
 
-def _svg(draw: Callable[[Axes], None], size: tuple[float, float], label: str) -> Markup:
+def svg(draw: Callable[[Axes], None], size: tuple[float, float], label: str) -> Markup:
     """Draws on a figure of its own and returns its <svg>, which grows and shrinks with the page."""
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=size, layout="constrained")

@@ -11,8 +11,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from akt_spark.evaluation import inputs, plots, tables, wording
-from akt_spark.evaluation.clusters import example_clusters
+from akt_spark.evaluation import inputs, plots, semantic_plots, tables, wording
+from akt_spark.evaluation.clusters import browse
+from akt_spark.evaluation.embedding_map import embedding_map
 from akt_spark.evaluation.frozen import frozen
 from akt_spark.evaluation.results import Results
 from akt_spark.evaluation.summary import summary, to_json, write_atomically
@@ -61,7 +62,7 @@ def _sections(
     """What the template shows, by name."""
     trained_on = frozen(ctx)
     gates, points = inputs.gates(ctx), inputs.curves(ctx)
-    count = ctx.config.report.example_clusters
+    nights = inputs.health_over_nights(ctx)
     sizes = {entity: inputs.sizes(ctx, entity) for entity in ("item", "user")}
     return {
         "ds": ctx.ds,
@@ -79,7 +80,9 @@ def _sections(
         ],
         "kept": _kept(results),
         "health": [(entity, sizes[entity], tables.health(health, entity, sizes[entity])) for entity in sizes],
-        "clusters": example_clusters(trained_on.items, ctx.lake.read("bronze.items"), count),
+        "history": _drawn(semantic_plots.history_plot(nights, entity) for entity in sizes),
+        "clusters": browse(trained_on.items, ctx.lake.read("bronze.items"), ctx.config.report),
+        "map": semantic_plots.map_plot(embedding_map(ctx.lake, ctx.config.report.map_items)),
         "gates": _drawn(plots.gate_plot(gates, results, entity) for entity in sizes),
         "curves": _drawn(plots.curve_plot(points, results, metric, label) for metric, label in CURVES.items()),
         "calibration": tables.calibration(results),

@@ -11,6 +11,7 @@ from typing import Any
 from akt_spark.evaluation.inputs import Health, StageRun, finite, versions
 from akt_spark.evaluation.metrics import METRICS
 from akt_spark.evaluation.results import Results
+from akt_spark.semantic.measures import OWN
 
 
 def summary(run_id: str, ds: str, results: Results, stages: list[StageRun], health: list[Health]) -> dict[str, Any]:
@@ -36,9 +37,11 @@ def summary(run_id: str, ds: str, results: Results, stages: list[StageRun], heal
 
 
 def _health(health: list[Health]) -> dict[str, dict[str, dict[str, float | None]]]:
+    """entity -> metric -> level -> value; a control's metric ends in its name."""
     nested: dict[str, dict[str, dict[str, float | None]]] = {"item": {}, "user": {}}
     for measure in health:
-        nested[measure.entity].setdefault(measure.metric, {})[str(measure.level)] = measure.value
+        name = measure.metric if measure.control == OWN else f"{measure.metric}_{measure.control}"
+        nested[measure.entity].setdefault(name, {})[str(measure.level)] = measure.value
     return nested
 
 

@@ -10,23 +10,33 @@ from akt_spark.evaluation.results import Results
 from akt_spark.evaluation.significance import Difference
 from akt_spark.evaluation.slices import SLICES
 from akt_spark.evaluation.wording import HEADLINE, interval, number, signed
+from akt_spark.semantic.measures import CATEGORY, OWN, RANDOM
 
 HEALTH = {
     "coverage": "share of the level's codes that are in use",
     "perplexity": "codes in use, counted as if they were used equally; the bar is its share of the level's size",
-    "head_coverage": "share of students whose cluster (same prefix) holds a teacher: whom the transfer can reach",
+    "near_ties": "share of ids so near the border of two first codes that a little noise could move them",
+    "conditional_entropy": "what a code tells beyond the prefix before it, in nats",
+    "clusters": "different prefixes: the rows that a table of cluster embeddings needs",
     "median_cluster_size": "ids in the median cluster of this prefix length",
     "largest_bucket": "share of ids in the largest cluster of this prefix length",
     "collision": "1 - clusters / ids: wanted here, since a cluster is a set of ids that share a prefix",
+    "aliasing": "share of ids whose prefix another id has too",
+    "head_coverage": "share of students whose cluster (same prefix) holds a teacher: whom the transfer can reach",
+    "capacity_head": "clusters a teacher has to itself: 1 is one each, near 0 is all in one",
+    "capacity_mid": "the same of ids between teachers and students",
+    "capacity_tail": "the same of students",
+    "fan_out": "next codes that a prefix has, on average",
+    "fan_out_max": "next codes that a prefix has, at most",
     "unexplained_variance": "variance of the embeddings that the codes do not explain; lower is better",
+    "neighbour_agreement": "share of nearest neighbours that have the same prefix (on a sample)",
     "purity": "share of ids that have the most frequent category of their cluster",
-    "purity_random": "the same with shuffled IDs: what chance alone gives",
-    "neighbour_agreement": "share of nearest neighbours that have the same first code",
-    "neighbour_agreement_random": "the same with shuffled codes: what chance alone gives",
+    "nmi": "mutual information of cluster and category, 0 to 1",
+    "co_occurrence_recall": "share of co-clicked pairs, none of them trained on, whose items share a prefix",
+    "churn": "share of ids whose prefix another codebook was to change",
+    "adjusted_rand": "agreement of the clusters with those of the codebook before, whatever they are called",
 }
-BARS = {"coverage", "perplexity", "head_coverage", "purity", "purity_random"} | {
-    name for name in HEALTH if name.startswith("neighbour")
-}
+BARS = {"coverage", "perplexity", "head_coverage", "purity", "nmi", "neighbour_agreement", "co_occurrence_recall"}
 CALIBRATION = (("log loss", "logloss"), ("NE", "ne"), ("PCOC", "pcoc"), ("ECE", "ece"))
 
 
@@ -93,9 +103,9 @@ def calibration(results: Results) -> list[Line]:
 
 
 def health(measures: Iterable[Health], entity: str, sizes: list[int]) -> list[Line]:
-    """A line a measure: its value at every level, then of the whole ID."""
-    values = {(m.metric, m.level): m.value for m in measures if m.entity == entity}
-    present = {metric for metric, _ in values}
+    """A line a measure: its value at every level, then of the whole ID; below it those of the controls that differ."""
+    values = {(m.metric, m.level, m.control): m.value for m in measures if m.entity == entity}
+    present = {metric for metric, *_ in values}
     names = [name for name in HEALTH if name in present] + sorted(present - HEALTH.keys())
     return [
         Line(
@@ -107,16 +117,21 @@ def health(measures: Iterable[Health], entity: str, sizes: list[int]) -> list[Li
     ]
 
 
-def _health_cell(values: dict[tuple[str, int], float | None], name: str, level: int, sizes: list[int]) -> Cell:
-    if (name, level) not in values:
+def _health_cell(values: dict[tuple[str, int, str], float | None], name: str, level: int, sizes: list[int]) -> Cell:
+    if (name, level, OWN) not in values:
         return Cell("")
-    value = values[name, level]
+    value = values[name, level, OWN]
+    of_controls = {control: values.get((name, level, control)) for control in (RANDOM, CATEGORY)}
+    beside = [f"{control} {_figure(of)}" for control, of in of_controls.items() if of is not None and of != value]
     if value is None:
-        return Cell("-", "undefined")
+        return Cell("-", "\n".join(["undefined", *beside]))
     size = sizes[level - 1] if name == "perplexity" and level else 1
-    text = f"{value:,.1f}" if value > 2 else number(value, 3)
-    note = f"of {size}" if name == "perplexity" else ""
-    return Cell(text, note, bar=min(1.0, value / size) if name in BARS else None)
+    notes = [f"of {size}"] if name == "perplexity" else []
+    return Cell(_figure(value), "\n".join(notes + beside), bar=min(1.0, value / size) if name in BARS else None)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value > 2 and value == int(value) else f"{value:,.1f}" if value > 2 else number(value, 3)
 
 
 def _measured(results: Results, variant: str, slice_name: str, metric: str) -> Cell:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def context(spark: SparkSession, root: Path) -> Context:
         [
             f"lake.root={root / 'lake'}",
             f"report.path={root / 'report'}",
-            "report.example_clusters=2",
+            "report.clusters=2",
             "evaluation.bootstrap=300",
         ],
     )
@@ -135,14 +135,23 @@ def optional_tables(lake: Lake) -> None:
     gate = {**model, "entity": "item", "ids": 3, "mean": 0.5, "p10": 0.4, "p90": 0.6}
     bins = [(0, 1), (1, 10), (10, 300)]
     write(lake, "training.gates", [{**gate, "impressions_from": low, "impressions_to": high} for low, high in bins])
-    measure = {"run_id": RUN, "entity": "item", "codebook_version": "v1"}
+    measure = {"run_id": RUN, "ds": DAY, "entity": "item", "codebook_version": "v1", "control": "none"}
     measures = [
         ("coverage", 1, 0.875),
         ("perplexity", 1, 32.0),
         ("unexplained_variance", 0, 0.25),
         ("churn", 0, float("nan")),
     ]
-    write(lake, "semantic.health", [{**measure, "metric": m, "level": level, "value": v} for m, level, v in measures])
+    health = [{**measure, "metric": m, "level": level, "value": v} for m, level, v in measures]
+    purity = {**measure, "metric": "purity", "level": 1, "value": 0.5}
+    health += [purity, purity | {"control": "random", "value": 0.125}, purity | {"control": "category", "value": 0.75}]
+    earlier = {"run_id": "earlier", "ds": DAY - timedelta(days=1), "codebook_version": "v0"}
+    write(lake, "semantic.health", [*health, health[0] | earlier | {"value": 0.75}])
+    vectors = [
+        {"item_id": f"i{n}", "revision": "e", "vector": [float(n % 2), n / 30], "content_hash": "h"}
+        for n in range(1, 31)
+    ]
+    write(lake, "content.item_embeddings", vectors)
     book = {"entity": "item", "codebook_version": "v1", "quantizer": "rqvae", "sizes": [64, 64, 32], "path": "p"}
     book |= {"encoder_revision": "e", "config_hash": "h", "status": "published", "fitted_ds": DAY}
     write(lake, "semantic.codebooks", [book])

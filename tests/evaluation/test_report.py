@@ -53,14 +53,24 @@ def test_ids_of_the_plots_do_not_clash_and_every_reference_inside_them_holds(nig
     assert used <= set(ids)
 
 
-def test_clusters_show_head_and_tail_items_with_pictures_where_there_are_any(night: Night) -> None:
+def test_clusters_can_be_browsed_with_head_and_tail_marked_and_pictures_where_there_are_any(night: Night) -> None:
     clusters = night.page[night.page.index('id="clusters"') : night.page.index('id="training"')]
-    assert clusters.count('class="cluster"') == 2
+    assert clusters.count('<details class="cluster">') == 2
+    assert "15 items: 5 head, 9 tail, 1 cold; ★ 2 teachers" in clusters  # even numbers: code 0
+    assert "14 items: 5 head, 9 tail, 0 cold; no teacher" in clusters  # 29 has no ID
     assert 'class="tag head"' in clusters
     assert 'class="tag tail"' in clusters
-    assert clusters.count("<img") == 1  # item 2 has a picture, that of item 4 is corrupt
-    assert "0-0 " in clusters
-    assert "Comedy, 200 impressions" in clusters
+    assert clusters.count("<img") == 2  # item 2 has a picture, in the strip and in the list; that of item 4 is corrupt
+    assert "Comedy, 200 impressions, 0-0" in clusters
+    assert "map of item embeddings coloured by the first code" in clusters
+
+
+def test_measures_of_health_stand_above_their_controls_and_over_nights(night: Night) -> None:
+    row = last_row(night.page, "purity<")
+    assert row.index("0.500") < row.index("random 0.125\ncategory 0.750".replace("\n", ""))
+    assert 'aria-label="health of item IDs over nights"' in night.page
+    assert 'aria-label="health of user IDs over nights"' not in night.page
+    assert night.summary["semantic_ids"]["item"]["purity_category"] == {"1": 0.75}
 
 
 def test_an_undefined_metric_is_a_dash_with_its_reason(night: Night) -> None:
