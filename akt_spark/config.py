@@ -612,7 +612,7 @@ class ReportConfig(Section):
     path: str = Field("report", description="folder of index.html and summary.json")
     clusters: PositiveInt = Field(64, description="clusters of the first code that can be browsed")
     cluster_members: PositiveInt = Field(6, description="head items, and other items, shown of each cluster")
-    map_items: PositiveInt = Field(1500, description="items on the map of embeddings")
+    map_items: PositiveInt = Field(1000, description="items on the map of embeddings")
 
 
 class MaintenanceConfig(Section):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import functions as F
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from akt_spark.lake import Lake
 from akt_spark.semantic.versions import CODEBOOKS, published
@@ -47,6 +48,8 @@ def embedding_map(lake: Lake, items: int) -> EmbeddingMap | None:
     if len(found) < FEWEST:
         return None
     vectors = np.stack(found["vector"]).astype(np.float32)
-    layout = TSNE(perplexity=min(PERPLEXITY, (len(found) - 1) / 3), init="pca", random_state=0)
+    layout = TSNE(perplexity=min(PERPLEXITY, (len(found) - 1) / 3), init="pca", max_iter=500, random_state=0)
     categories = [leaf if isinstance(leaf, str) else None for leaf in found["leaf"]]
-    return EmbeddingMap(layout.fit_transform(vectors), found["code"].to_numpy(np.int32), categories)
+    with threadpool_limits(1):  # its threads spin while they wait: on a busy machine two are five times slower than one
+        places = layout.fit_transform(vectors)
+    return EmbeddingMap(places, found["code"].to_numpy(np.int32), categories)

@@ -122,12 +122,14 @@ def _health_cell(values: dict[tuple[str, int, str], float | None], name: str, le
         return Cell("")
     value = values[name, level, OWN]
     of_controls = {control: values.get((name, level, control)) for control in (RANDOM, CATEGORY)}
-    beside = [f"{control} {_figure(of)}" for control, of in of_controls.items() if of is not None and of != value]
+    text = "-" if value is None else _figure(value)
+    figures = {control: _figure(of) for control, of in of_controls.items() if of is not None}
+    beside = [f"{control} {figure}" for control, figure in figures.items() if figure != text]
     if value is None:
-        return Cell("-", "\n".join(["undefined", *beside]))
+        return Cell(text, "\n".join(["undefined", *beside]))
     size = sizes[level - 1] if name == "perplexity" and level else 1
     notes = [f"of {size}"] if name == "perplexity" else []
-    return Cell(_figure(value), "\n".join(notes + beside), bar=min(1.0, value / size) if name in BARS else None)
+    return Cell(text, "\n".join(notes + beside), bar=min(1.0, value / size) if name in BARS else None)
 
 
 def _figure(value: float) -> str:
