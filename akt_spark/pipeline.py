@@ -71,14 +71,14 @@ STAGES = (
         "align_encoder",
         "akt_spark.content.align:run",
         BRONZE,
-        ("content.item_pairs", "content.encoders"),
+        ("content.item_pairs", "content.encoders", "content.raw_encoders"),
         ("split", "encoder", "alignment", "interest"),
     ),
     Stage(
         "embed",
         "akt_spark.content.embed:run",
         (*BRONZE, "content.encoders"),
-        EMBEDDINGS,
+        (*EMBEDDINGS, "content.raw_encoders"),
         ("split", "encoder", "interest"),
     ),
     Stage(

@@ -1,0 +1,187 @@
+"""The encoder of one of Spark's Python workers, in a process of its own that a row may end but not the job."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import numpy as np
+from pyspark import cloudpickle
+
+from akt_spark.content.encoders import EncoderSpec
+from akt_spark.content.encoding import Part, Rows
+from akt_spark.content.model_messages import Answer, Begun, Encode, Finished, Load, Refused
+from akt_spark.content.results import EncodedRows
+from akt_spark.content.throughput import Work
+from akt_spark.errors import EncoderError
+
+MAX_DEATHS = 100  # in one call: about a dozen rows that end the process; each death costs a load
+NAMED = 5  # rows named in an error
+
+
+@dataclass(frozen=True)
+class PackedSpec:
+    """An `EncoderSpec` that travels to workers which do not unpack it."""
+
+    revision: str
+    dim: int
+    data: bytes
+
+    @classmethod
+    def of(cls, spec: EncoderSpec) -> PackedSpec:
+        """Pickles it."""
+        return cls(spec.revision, spec.dim, cloudpickle.dumps(spec))
+
+
+class ModelProcess:
+    """Starts the process, and starts it again after a row has ended it."""
+
+    def __init__(self, spec: PackedSpec, device: str, stall_seconds: float) -> None:
+        """Starts nothing yet.
+
+        Args:
+            spec: the encoder.
+            device: the torch device it is loaded onto.
+            stall_seconds: a load, or the time from one finished batch to the next, takes at most so long.
+        """
+        self.spec, self.device, self.stall_seconds = spec, device, stall_seconds
+        self._process: subprocess.Popen | None = None
+        self._connection: Connection | None = None
+
+    def encode(self, rows: Rows, names: Sequence[str], batch_size: int, batch_tokens: int) -> tuple[EncodedRows, Work]:
+        """Encodes N rows. Those that end the process are found by bisection and get an error.
+
+        Args:
+            rows: the rows.
+            names: what an error calls them.
+            batch_size: rows of a batch at most.
+            batch_tokens: tokens of a batch at most, padding included.
+
+        Raises:
+            EncoderError: when the encoder cannot be loaded, or nothing was finished for ``stall_seconds``.
+        """
+        result, work = EncodedRows.empty(len(rows), self.spec.dim), Work(rows=len(rows))
+        todo = [np.arange(len(rows))]  # a stack
+        while todo:
+            group = todo.pop()
+            if work.deaths >= MAX_DEATHS:
+                result.fail(group, f"not tried: rows before it ended the encoder's process {MAX_DEATHS} times")
+                continue
+            request = Encode(rows.take(group), batch_size, batch_tokens)
+            left, suspects = self._attempt(request, group, names, result, work)
+            if not len(left):
+                continue
+            work.deaths += 1
+            how = self._bury()
+            todo.append(np.setdiff1d(left, suspects))
+            if len(suspects) == 1:
+                result.fail(suspects, f"the encoder's process {how} at this row")
+            else:
+                todo += reversed(np.array_split(suspects, 2))
+            todo = [waiting for waiting in todo if len(waiting)]
+        return result, work
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._bury()
+
+    def _attempt(
+        self, request: Encode, places: np.ndarray, names: Sequence[str], result: EncodedRows, work: Work
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Sends rows and takes the answers in.
+
+        Returns:
+            Rows that have no answer because the process ended, and those of them that it had begun.
+        """
+        self._start(work)
+        answered, begun = set(), {}  # dict: in the order of batches
+        with contextlib.suppress(EOFError, OSError):
+            self._connection.send(request)
+            deadline = time.monotonic() + self.stall_seconds
+            while not isinstance(answer := self._receive(deadline, [names[i] for i in begun]), Finished):
+                rows = places[answer.rows]
+                if isinstance(answer, Begun):
+                    begun |= dict.fromkeys(rows.tolist())
+                    continue
+                _take_in(answer, rows, result, work)
+                answered |= set(rows.tolist())
+                begun = {row: None for row in begun if row not in answered}
+                deadline = time.monotonic() + self.stall_seconds
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        left = np.array([row for row in places.tolist() if row not in answered], dtype=np.int64)
+        return left, np.array(list(begun), dtype=np.int64) if begun else left
+
+    def _start(self, work: Work) -> None:
+        """Starts the process and waits until it has loaded the encoder, unless it runs."""
+        if self._process is not None:
+            return
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "akt_spark.content.model_server", str(theirs.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=2,  # Spark may read a worker's stdout
+                pass_fds=[theirs.fileno()],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )
+        self._connection = Connection(ours.detach())
+        started = time.monotonic()
+        try:
+            self._connection.send(Load(self.spec.data, self.device))
+            answer = self._receive(time.monotonic() + self.stall_seconds, [])
+        except (EOFError, OSError):
+            raise EncoderError(
+                f"the process that was to load {self.spec.revision} on {self.device} {self._bury()}; its output is in "
+                "the executor's log. Is there memory enough for a model a task?"
+            ) from None
+        if isinstance(answer, Refused):
+            self._bury()
+            raise EncoderError(f"{self.spec.revision} cannot be loaded on {self.device}: {answer.reason}")
+        work.loads += 1
+        work.load_seconds += time.monotonic() - started
+
+    def _receive(self, deadline: float, in_flight: Sequence[str]) -> Answer:
+        if not self._connection.poll(max(deadline - time.monotonic(), 0)):
+            self._bury()
+            names = ", ".join(in_flight[:NAMED]) + (f" and {len(in_flight) - NAMED} more" * (len(in_flight) > NAMED))
+            doing = f"has finished no batch; rows in flight: {names}" if names else "has not loaded, or looked at a row"
+            raise EncoderError(
+                f"{self.spec.revision} on {self.device} {doing}, for {self.stall_seconds:g} s: look at these rows "
+                "and at the device, or raise encoder.stall_seconds"
+            )
+        return self._connection.recv()
+
+    def _bury(self) -> str:
+        """Ends the process if it still runs, and says how it ended."""
+        if self._process is None:
+            return "was not started"
+        process, self._process = self._process, None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)  # it may be about to end by itself: that code is the one to tell
+        if process.poll() is None:
+            process.kill()
+        code = process.wait()
+        self._connection.close()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        if code < 0:
+            return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+        return f"ended with exit code {code}"
+
+
+def _take_in(part: Part, rows: np.ndarray, result: EncodedRows, work: Work) -> None:
+    if part.encoded is None:
+        result.fail(rows, part.error)
+    else:
+        result.put(rows, part.encoded)
+    work.tokens += part.tokens
+    work.padded_tokens += part.padded_tokens
+    work.model_seconds += part.seconds

@@ -1,0 +1,107 @@
+"""The encoder in a process of its own: rows that end it, loads, stalls."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import pytest
+
+from akt_spark.content.encoding import Rows
+from akt_spark.content.model_process import ModelProcess, PackedSpec
+from akt_spark.content.results import EncodedRows
+from akt_spark.content.throughput import Work
+from akt_spark.errors import EncoderError
+from content.fakes import FakeSpec
+
+
+@pytest.fixture
+def process(spec) -> Iterator[ModelProcess]:
+    started = ModelProcess(PackedSpec.of(spec), "cpu", stall_seconds=60)
+    yield started
+    started.close()
+
+
+def encode(process: ModelProcess, texts: list[str], batch_size: int = 4) -> tuple[EncodedRows, Work]:
+    names = [f"item {n}" for n in range(len(texts))]
+    return process.encode(Rows(texts, [None] * len(texts)), names, batch_size, batch_tokens=1000)
+
+
+def test_vectors_are_those_of_the_encoder_and_one_load_serves_all_calls(process, spec):
+    texts = [f"text {n}" for n in range(10)]
+    for _ in range(3):
+        result, work = encode(process, texts)
+    np.testing.assert_array_equal(result.vectors, spec.load("here").encode(texts, [None] * 10).vectors)
+    (load, here) = spec.notes("loads")
+    assert load.split()[0] != here.split()[0] == str(os.getpid())
+    assert (work.rows, work.tokens, work.padded_tokens, work.loads, work.deaths) == (10, 20, 20, 0, 0)
+    assert 0 < work.model_seconds
+
+
+def test_rows_that_end_the_process_are_found_and_get_an_error_and_all_others_their_vectors(process, spec):
+    texts = [f"text {n}" for n in range(12)]
+    for place in (3, 9):
+        texts[place] = f"deadly {place}"
+    result, work = encode(process, texts, batch_size=2)
+    assert {n for n, error in enumerate(result.errors) if error} == {3, 9}
+    assert result.errors[3] == "the encoder's process ended with exit code 9 at this row"
+    fine = [n for n in range(12) if n not in (3, 9)]
+    expected = spec.load("here").encode([texts[n] for n in fine], [None] * len(fine)).vectors
+    np.testing.assert_array_equal(result.vectors[fine], expected)
+    assert work.loads == work.deaths + 1
+    assert sorted(spec.notes("encoded")[: len(fine)]) == sorted(texts[n] for n in fine)  # each of them once
+
+
+def test_rows_that_always_end_the_process_do_not_take_for_ever(process, monkeypatch):
+    monkeypatch.setattr("akt_spark.content.model_process.MAX_DEATHS", 3)
+    result, work = encode(process, ["deadly"] * 50)
+    assert work.deaths == 3
+    assert all(result.errors)
+    assert "not tried: rows before it ended the encoder's process 3 times" in result.errors
+
+
+def test_a_stall_ends_with_the_rows_in_flight_and_without_the_process(process):
+    encode(process, ["warm"])
+    child = psutil.Process(process._process.pid)
+    process.stall_seconds, started = 1.0, time.monotonic()
+    with pytest.raises(EncoderError, match=r"no batch; rows in flight: item 1, item 2, .* for 1 s: .*stall_seconds"):
+        encode(process, ["a", "sleepy b", "c d", "e f g"], batch_size=1)
+    assert time.monotonic() - started < 10
+    assert not child.is_running()
+
+
+@dataclass(frozen=True)
+class Unloadable(FakeSpec):
+    """Cannot be loaded."""
+
+    how: Callable[[], None] = lambda: None
+
+    def load(self, device: str) -> None:
+        """Fails in one way or another."""
+        self.how()
+        raise ValueError("no such weights")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (lambda: None, r"cannot be loaded on cpu: ValueError: no such weights"),
+        (lambda: os._exit(3), r"the process that was to load fake-1 on cpu ended with exit code 3"),
+        (lambda: os.kill(os.getpid(), 9), r"was ended by signal 9 \(SIGKILL\).* memory enough"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_an_error_of_the_job(tmp_path, how, message):
+    process = ModelProcess(PackedSpec.of(Unloadable(str(tmp_path), how=how)), "cpu", stall_seconds=60)
+    with pytest.raises(EncoderError, match=message):
+        encode(process, ["a"])
+
+
+def test_the_process_ends_with_its_worker(process):
+    encode(process, ["warm"])
+    child = psutil.Process(process._process.pid)
+    process._process.stdin.close()  # as the system does when a worker is killed
+    assert child.wait(timeout=10) == 0
