@@ -24,6 +24,7 @@ from akt_spark.content.throughput import Work
 from akt_spark.errors import EncoderError
 
 MAX_DEATHS = 100  # in one call: about a dozen rows that end the process; each death costs a load
+DYING_SECONDS = 5.0  # from the end of the connection to that of the process, whose exit code tells more than ours
 NAMED = 5  # rows named in an error
 
 
@@ -91,7 +92,7 @@ class ModelProcess:
 
     def close(self) -> None:
         """Ends the process."""
-        self._bury()
+        self._bury(wait=0)
 
     def _attempt(
         self, request: Encode, places: np.ndarray, names: Sequence[str], result: EncodedRows, work: Work
@@ -144,13 +145,14 @@ class ModelProcess:
             ) from None
         if isinstance(answer, Refused):
             self._bury()
-            raise EncoderError(f"{self.spec.revision} cannot be loaded on {self.device}: {answer.reason}")
+            reason = " ".join(answer.reason.split())
+            raise EncoderError(f"{self.spec.revision} cannot be loaded on {self.device}: {reason}")
         work.loads += 1
         work.load_seconds += time.monotonic() - started
 
     def _receive(self, deadline: float, in_flight: Sequence[str]) -> Answer:
         if not self._connection.poll(max(deadline - time.monotonic(), 0)):
-            self._bury()
+            self._bury(wait=0)
             names = ", ".join(in_flight[:NAMED]) + (f" and {len(in_flight) - NAMED} more" * (len(in_flight) > NAMED))
             doing = f"has finished no batch; rows in flight: {names}" if names else "has not loaded, or looked at a row"
             raise EncoderError(
@@ -159,15 +161,14 @@ class ModelProcess:
             )
         return self._connection.recv()
 
-    def _bury(self) -> str:
-        """Ends the process if it still runs, and says how it ended."""
+    def _bury(self, wait: float = DYING_SECONDS) -> str:
+        """Ends the process, unless it ends by itself within ``wait`` seconds, and says how it ended."""
         if self._process is None:
             return "was not started"
         process, self._process = self._process, None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.5)  # it may be about to end by itself: that code is the one to tell
-        if process.poll() is None:
-            process.kill()
+            process.wait(wait)
+        process.kill()
         code = process.wait()
         self._connection.close()
         with contextlib.suppress(OSError):

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
@@ -67,6 +68,9 @@ def _end_with_the_worker() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_the_worker, daemon=True).start()
-    with Connection(int(sys.argv[1])) as worker:
-        serve(worker)
-    os._exit(0)  # threads of native libraries may not keep it alive
+    try:
+        serve(Connection(int(sys.argv[1])))
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)  # at once: threads of native libraries may not keep it alive

@@ -27,15 +27,23 @@ def hold_to_record(lake: Lake, spec: EncoderSpec, ds: date) -> None:
         ConfigError: when the configured encoder differs from the recorded one; it names every difference.
     """
     made_of = json.dumps(spec.made_of, sort_keys=True)
-    row = (spec.revision, spec.family, spec.dim, made_of, ds)
-    lake.insert_new(TABLE, lake.spark.createDataFrame([row], lake.schema(TABLE)))
-    recorded = lake.read(TABLE).where(F.col("revision") == spec.revision).head()["spec"]
+    recorded = _recorded(lake, spec.revision)
+    if recorded is None:
+        row = (spec.revision, spec.family, spec.dim, made_of, ds)
+        lake.insert_new(TABLE, lake.spark.createDataFrame([row], lake.schema(TABLE)))
+        recorded = _recorded(lake, spec.revision)  # of two first runs at once, one is held to the other's
     found = differences(json.loads(recorded), json.loads(made_of))
     if found:
         raise ConfigError(
             f"{spec.revision} holds vectors of another encoder ({'; '.join(found)}): set encoder.revision to a name "
             "that is not in use, or remove it to let a hash name the encoder; or take back what was changed"
         )
+
+
+def _recorded(lake: Lake, revision: str) -> str | None:
+    lake.register(TABLE)
+    row = lake.read(TABLE).where(F.col("revision") == revision).head()
+    return row["spec"] if row else None
 
 
 def differences(recorded: dict[str, Any], configured: dict[str, Any]) -> list[str]:
