@@ -11,7 +11,7 @@ from akt_spark.content.encoding import Part, Rows
 
 @dataclass(frozen=True)
 class Load:
-    """First message of the worker. ``spec`` is pickled: the worker itself never imports torch."""
+    """First message of a worker. ``spec`` is pickled: the worker itself never imports torch."""
 
     spec: bytes
     device: str
@@ -29,8 +29,6 @@ class Encode:
 @dataclass(frozen=True)
 class Finished:
     """The encoder is loaded, or all rows of a request are answered."""
-
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

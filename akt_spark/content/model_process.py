@@ -1,4 +1,4 @@
-"""The encoder of one of Spark's Python workers, in a process of its own that a row may end but not the job."""
+"""An encoder in a process of its own: a row may end it, but not the job."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
 from pyspark import cloudpickle
@@ -25,6 +27,7 @@ from akt_spark.errors import EncoderError
 
 MAX_DEATHS = 100  # in one call: about a dozen rows that end the process; each death costs a load
 DYING_SECONDS = 5.0  # from the end of the connection to that of the process, whose exit code tells more than ours
+IDLE_SECONDS = 60.0  # as long as Spark keeps an idle worker
 NAMED = 5  # rows named in an error
 
 
@@ -43,18 +46,23 @@ class PackedSpec:
 
 
 class ModelProcess:
-    """Starts the process, and starts it again after a row has ended it."""
+    """The process at one place of an executor: uses the one that runs there, starts it, and starts it again."""
 
-    def __init__(self, spec: PackedSpec, device: str, stall_seconds: float) -> None:
+    def __init__(
+        self, spec: PackedSpec, device: str, stall_seconds: float, place: Path, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
         """Starts nothing yet.
 
         Args:
             spec: the encoder.
             device: the torch device it is loaded onto.
             stall_seconds: a load, or the time from one finished batch to the next, takes at most so long.
+            place: path of the Unix socket that the process listens on.
+            idle_seconds: it ends when nobody uses it for so long.
         """
         self.spec, self.device, self.stall_seconds = spec, device, stall_seconds
-        self._process: subprocess.Popen | None = None
+        self.place, self.idle_seconds = place, idle_seconds
+        self._process: subprocess.Popen | None = None  # None also where another worker has started it
         self._connection: Connection | None = None
 
     def encode(self, rows: Rows, names: Sequence[str], batch_size: int, batch_tokens: int) -> tuple[EncodedRows, Work]:
@@ -90,6 +98,12 @@ class ModelProcess:
             todo = [waiting for waiting in todo if len(waiting)]
         return result, work
 
+    def release(self) -> None:
+        """Leaves the process to the next task."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def close(self) -> None:
         """Ends the process."""
         self._bury(wait=0)
@@ -121,34 +135,45 @@ class ModelProcess:
         return left, np.array(list(begun), dtype=np.int64) if begun else left
 
     def _start(self, work: Work) -> None:
-        """Starts the process and waits until it has loaded the encoder, unless it runs."""
-        if self._process is not None:
+        """Connects to the process that runs, or starts one and waits until it has loaded the encoder."""
+        if self._connection is not None:
             return
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "akt_spark.content.model_server", str(theirs.fileno())],
-                stdin=subprocess.PIPE,
-                stdout=2,  # Spark may read a worker's stdout
-                pass_fds=[theirs.fileno()],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            )
-        self._connection = Connection(ours.detach())
         started = time.monotonic()
-        try:
-            self._connection.send(Load(self.spec.data, self.device))
-            answer = self._receive(time.monotonic() + self.stall_seconds, [])
-        except (EOFError, OSError):
-            raise EncoderError(
-                f"the process that was to load {self.spec.revision} on {self.device} {self._bury()}; its output is in "
-                "the executor's log. Is there memory enough for a model a task?"
-            ) from None
+        for running in (_connect(self.place), None):
+            try:
+                self._connection = running or self._launch(started)
+                self._connection.send(Load(self.spec.data, self.device))
+                answer = self._receive(started + self.stall_seconds, [])
+                break
+            except (EOFError, OSError):
+                how = self._bury()
+                if running is None:
+                    raise EncoderError(
+                        f"the process that was to load {self.spec.revision} on {self.device} {how}; its output is in "
+                        "the executor's log. Is there memory enough for a model a task?"
+                    ) from None
         if isinstance(answer, Refused):
-            self._bury()
+            self._bury(wait=0)
             reason = " ".join(answer.reason.split())
             raise EncoderError(f"{self.spec.revision} cannot be loaded on {self.device}: {reason}")
-        work.loads += 1
-        work.load_seconds += time.monotonic() - started
+        if running is None:
+            work.loads += 1
+            work.load_seconds += time.monotonic() - started
+
+    def _launch(self, started: float) -> Connection:
+        self.place.unlink(missing_ok=True)
+        owner = str(os.getppid())  # forks the workers, and ends with the executor
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "akt_spark.content.model_server", str(self.place), owner, str(self.idle_seconds)],
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # Spark may read a worker's stdout
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+        while (connection := _connect(self.place)) is None:
+            if self._process.poll() is not None or time.monotonic() > started + self.stall_seconds:
+                raise EOFError
+            time.sleep(0.02)
+        return connection
 
     def _receive(self, deadline: float, in_flight: Sequence[str]) -> Answer:
         if not self._connection.poll(max(deadline - time.monotonic(), 0)):
@@ -163,19 +188,38 @@ class ModelProcess:
 
     def _bury(self, wait: float = DYING_SECONDS) -> str:
         """Ends the process, unless it ends by itself within ``wait`` seconds, and says how it ended."""
-        if self._process is None:
-            return "was not started"
+        self.release()
         process, self._process = self._process, None
+        if process is None:
+            end_server(self.place)
+            return "ended"
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(wait)
         process.kill()
         code = process.wait()
-        self._connection.close()
-        with contextlib.suppress(OSError):
-            process.stdin.close()
         if code < 0:
             return f"was ended by signal {-code} ({signal.Signals(-code).name})"
         return f"ended with exit code {code}"
+
+
+def end_server(place: Path) -> None:
+    """Ends the process that listens at a place, whoever started it."""
+    with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
+        client.connect(str(place))
+        pid, _, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        os.kill(pid, signal.SIGKILL)
+    place.unlink(missing_ok=True)
+
+
+def _connect(place: Path) -> Connection | None:
+    """A connection to the process that listens at a place; None where there is none."""
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.connect(str(place))
+    except OSError:
+        client.close()
+        return None
+    return Connection(client.detach())
 
 
 def _take_in(part: Part, rows: np.ndarray, result: EncodedRows, work: Work) -> None:

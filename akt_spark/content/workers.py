@@ -1,7 +1,7 @@
 """What runs inside Spark's Python workers: batches of rows to vectors.
 
-Models are loaded once a process. The caches below hold because this module is importable on the workers (a cache
-inside a pickled function would be a new one for every task) and Spark reuses its Python workers.
+Models are loaded once. The cache below holds because this module is importable on the workers (a cache inside a pickled
+function would be a new one for every task) and Spark reuses its Python workers; encoders live in `model_pool`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from akt_spark.config import EncoderConfig
 from akt_spark.content.encoding import Rows
-from akt_spark.content.model_process import ModelProcess, PackedSpec
+from akt_spark.content.model_pool import end_idle_models, leased
+from akt_spark.content.model_process import PackedSpec
 from akt_spark.content.prompts import item_prompt
 from akt_spark.content.resources import task_device
 from akt_spark.content.results import COLUMNS
@@ -25,7 +26,6 @@ from akt_spark.content.throughput import Work
 EMBEDDING_FIELDS = f"item_id STRING, content_hash STRING, {COLUMNS}"
 WINDOW_BYTES = 256 * 2**20  # of rows that are sorted together: all of a task, unless its images are large
 _loaded: dict[tuple[str, str], Any] = {}
-_processes: dict[tuple[str, str], ModelProcess] = {}
 
 
 class Sum(Protocol):
@@ -42,27 +42,10 @@ def loaded_once(revision: str, device: str, load: Callable[[], Any]) -> Any:
 
     torch.set_num_threads(1)
     if (revision, device) not in _loaded:
-        _forget()
+        _loaded.clear()  # the models of an earlier stage would stay in memory
+        end_idle_models()
         _loaded[revision, device] = load()
     return _loaded[revision, device]
-
-
-def model_process(spec: PackedSpec, device: str, stall_seconds: float) -> ModelProcess:
-    """The encoder beside this worker, started once."""
-    if (spec.revision, device) not in _processes:
-        _forget()
-        _processes[spec.revision, device] = ModelProcess(spec, device, stall_seconds)
-    process = _processes[spec.revision, device]
-    process.stall_seconds = stall_seconds
-    return process
-
-
-def _forget() -> None:
-    """The models of an earlier stage would stay in memory."""
-    _loaded.clear()
-    for process in _processes.values():
-        process.close()
-    _processes.clear()
 
 
 def embed_items(
@@ -77,19 +60,20 @@ def embed_items(
         stall_seconds: see `ModelProcess`.
         total: gets what this task did.
     """
-    process = model_process(spec, task_device(config.device), stall_seconds)
     started, done = time.monotonic(), Work(workers=frozenset([f"{socket.gethostname()}:{os.getpid()}"]))
-    for window in _windows(batches, WINDOW_BYTES):
-        rows = window.drop_columns(["item_id", "content_hash", "image"]).to_pylist()
-        texts = [
-            item_prompt(row["title"], row["category"], row["brand"], row["price"], row["description"]) for row in rows
-        ]
-        names = window.column("item_id").to_pylist()
-        images = window.column("image").to_pylist()
-        result, work = process.encode(Rows(texts, images), names, config.batch_size, config.batch_tokens)
-        done += work
-        keys = {name: window.column(name).combine_chunks() for name in ("item_id", "content_hash")}
-        yield pa.RecordBatch.from_pydict(keys | result.to_arrow())
+    with leased(spec, task_device(config.device), stall_seconds) as process:
+        for window in _windows(batches, WINDOW_BYTES):
+            rows = window.drop_columns(["item_id", "content_hash", "image"]).to_pylist()
+            texts = [
+                item_prompt(row["title"], row["category"], row["brand"], row["price"], row["description"])
+                for row in rows
+            ]
+            names = window.column("item_id").to_pylist()
+            images = window.column("image").to_pylist()
+            result, work = process.encode(Rows(texts, images), names, config.batch_size, config.batch_tokens)
+            done += work
+            keys = {name: window.column(name).combine_chunks() for name in ("item_id", "content_hash")}
+            yield pa.RecordBatch.from_pydict(keys | result.to_arrow())
     done.seconds = time.monotonic() - started - done.load_seconds
     total.add(done)
 

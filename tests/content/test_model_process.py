@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 
 import numpy as np
 import psutil
 import pytest
 
 from akt_spark.content.encoding import Rows
+from akt_spark.content.model_pool import leased
 from akt_spark.content.model_process import ModelProcess, PackedSpec
 from akt_spark.content.results import EncodedRows
 from akt_spark.content.throughput import Work
@@ -20,8 +24,8 @@ from content.fakes import FakeSpec
 
 
 @pytest.fixture
-def process(spec) -> Iterator[ModelProcess]:
-    started = ModelProcess(PackedSpec.of(spec), "cpu", stall_seconds=60)
+def process(spec, tmp_path) -> Iterator[ModelProcess]:
+    started = ModelProcess(PackedSpec.of(spec), "cpu", 60, tmp_path / "socket")
     yield started
     started.close()
 
@@ -95,13 +99,61 @@ class Unloadable(FakeSpec):
     ],
 )
 def test_a_model_that_cannot_be_loaded_is_an_error_of_the_job(tmp_path, how, message):
-    process = ModelProcess(PackedSpec.of(Unloadable(str(tmp_path), how=how)), "cpu", stall_seconds=60)
+    process = ModelProcess(PackedSpec.of(Unloadable(str(tmp_path), how=how)), "cpu", 60, tmp_path / "socket")
     with pytest.raises(EncoderError, match=message):
         encode(process, ["a"])
 
 
-def test_the_process_ends_with_its_worker(process):
+def test_the_next_task_finds_the_process_and_its_model(process, spec, tmp_path):
+    encode(process, ["warm"])
+    process.release()
+    following = ModelProcess(PackedSpec.of(spec), "cpu", 60, tmp_path / "socket")
+    result, work = encode(following, ["one", "deadly", "two"])
+    assert work.loads == work.deaths == len(spec.notes("loads")) - 1
+    assert result.errors == [None, "the encoder's process ended with exit code 9 at this row", None]
+    following.close()
+
+
+def test_a_process_that_nobody_uses_ends(spec, tmp_path):
+    process = ModelProcess(PackedSpec.of(spec), "cpu", 60, tmp_path / "socket", idle_seconds=0.1)
     encode(process, ["warm"])
     child = psutil.Process(process._process.pid)
-    process._process.stdin.close()  # as the system does when a worker is killed
+    process.release()
     assert child.wait(timeout=10) == 0
+    assert encode(process, ["again"])[0].errors == [None]  # with a new one
+    process.close()
+
+
+def test_the_process_ends_with_its_owner(tmp_path):
+    owner = subprocess.Popen(["sleep", "60"])
+    command = [sys.executable, "-m", "akt_spark.content.model_server", str(tmp_path / "socket"), str(owner.pid), "60"]
+    with subprocess.Popen(command) as server:
+        while not (tmp_path / "socket").exists():
+            assert server.poll() is None
+            time.sleep(0.05)
+        owner.kill()
+        owner.wait()
+        assert server.wait(timeout=10) == 0
+
+
+def test_tasks_at_once_have_a_process_each_and_later_ones_find_these(spec, tmp_path):
+    packed = PackedSpec.of(spec)
+
+    def task(work: list[Work]) -> AbstractContextManager[ModelProcess]:
+        lease = leased(packed, "cpu", 60, tmp_path)
+        process = lease.__enter__()
+        work.append(encode(process, ["row"])[1])
+        return lease
+
+    work: list[Work] = []
+    for _ in range(2):
+        first, second = task(work), task(work)
+        for lease in (first, second):
+            lease.__exit__(None, None, None)
+    assert [done.loads for done in work] == [1, 1, 0, 0]
+    processes = [psutil.Process(int(line.split()[0])) for line in spec.notes("loads")]
+    other = PackedSpec.of(replace(spec, revision="other"))
+    with leased(other, "cpu", 60, tmp_path):  # makes room for itself
+        gone, left = psutil.wait_procs(processes, timeout=10)
+    assert len(gone) == 2
+    assert not left

@@ -11,6 +11,7 @@ import pytest
 from akt_spark.config import EncoderConfig
 from akt_spark.content import workers
 from akt_spark.content.arrow import vectors_from_arrow, vectors_to_arrow
+from akt_spark.content.model_pool import end_idle_models
 from akt_spark.content.model_process import PackedSpec
 from akt_spark.content.throughput import Work
 from akt_spark.content.workers import embed_items, loaded_once
@@ -26,9 +27,8 @@ class Total(list):
 def forgetful(monkeypatch) -> Iterator[None]:
     """No models of other tests; none left over."""
     monkeypatch.setattr(workers, "_loaded", {})
-    monkeypatch.setattr(workers, "_processes", {})
     yield
-    workers._forget()
+    end_idle_models()
 
 
 def arrow(titles: list[str], image: bytes | None = None) -> pa.RecordBatch:
@@ -71,7 +71,7 @@ def test_memory_is_bounded_by_windows_and_a_window_has_at_least_one_batch(spec, 
     assert [batch.num_rows for batch in found] == [2, 2, 1, 1]
 
 
-def test_a_worker_loads_its_model_once_however_many_tasks_it_runs(spec, forgetful):
+def test_a_model_is_loaded_once_however_many_tasks_run(spec, forgetful):
     for _ in range(3):
         embed(spec, [arrow(["a"])])
     assert len(spec.notes("loads")) == 1
