@@ -278,6 +278,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder of real rows; without it, rows are made up")
     parser.add_argument("--rows", type=int, default=3000, help="rows at most")
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds, sides in turns")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="rows of which kinds")
     parser.add_argument("--remark", default="", help="what a reader has to know about this run")
     options = parser.parse_args()
     rows, bars = [], []
@@ -285,7 +286,7 @@ def main() -> None:
         folder, file = Path(temporary), Path(temporary, "rows.parquet")
         write_rows(options.data, options.rows, file)
         python = daft_environment(folder)
-        for kind in KINDS:
+        for kind in options.kinds:
             found = _rounds(kind, file, folder, python, options.rounds)
             rows += found.values()
             ours = found["spark"]["rows_a_second"]

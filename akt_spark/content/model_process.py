@@ -89,9 +89,12 @@ class ModelProcess:
             if not len(left):
                 continue
             work.deaths += 1
+            inherited = self._process is None  # earlier tasks may have left it in a bad state
             how = self._bury()
             todo.append(np.setdiff1d(left, suspects))
-            if len(suspects) == 1:
+            if len(suspects) == 1 and inherited:
+                todo.append(suspects)
+            elif len(suspects) == 1:
                 result.fail(suspects, f"the encoder's process {how} at this row")
             else:
                 todo += reversed(np.array_split(suspects, 2))
