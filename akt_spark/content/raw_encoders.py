@@ -1,7 +1,7 @@
 """What raw revisions are made of: vectors of two encoders never mix under one revision.
 
 A revision hashes what its encoder is made of, so two encoders share one only where somebody set ``encoder.revision``
-(then another model, prompt, pixel budget or ALGORITHM is a difference), where the weights inside a package were exchanged
+(then another model, prompt, pixel budget or ALGORITHM is a difference), where weights inside a package were exchanged
 while its version stayed, or where a family of one's own computes its revision from too little.
 """
 
