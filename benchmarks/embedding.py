@@ -34,7 +34,10 @@ CORES = 2
 KINDS = ("text", "images", "both")
 SIDES = ("spark", "bare", "daft")
 WARM_ROWS = 64
-DAFT, DAFT_ROWS = "daft==0.7.26", 1024  # rows that a UDF is given at once
+DAFT, DAFT_ROWS = (
+    "daft==0.7.26",
+    256,
+)  # rows that a UDF is given at once: enough to sort, few enough for both cores to share
 ROUNDS_NOTE = "medians of {rounds} rounds in turns; {cores} cores; {rows} rows of {data}; start and loading left out"
 TEXTS = {
     "item_id": ("item_id", "article_id"),
@@ -170,7 +173,7 @@ def run_daft(kind: str, file: str, folder: str) -> dict[str, object]:
             (starts / str(time.time())).touch()
             return self.script.encode(self.encoder, texts.to_pylist(), images.to_pylist(), kind)
 
-    frame = daft.read_parquet(file).into_partitions(CORES)
+    frame = daft.read_parquet(file)
     image = daft.lit(None).cast(daft.DataType.binary()) if kind == "text" else frame["image"]
     text = daft.lit("") if kind == "images" else frame["text"]
     frame = frame.select(frame["item_id"], text.alias("text"), image.alias("image"))
@@ -276,7 +279,7 @@ def main() -> None:
 
     parser = measure.parser(__doc__)
     parser.add_argument("--data", help="folder of real rows; without it, rows are made up")
-    parser.add_argument("--rows", type=int, default=3000, help="rows at most")
+    parser.add_argument("--rows", type=int, default=20_000, help="rows at most")
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds, sides in turns")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="rows of which kinds")
     parser.add_argument("--remark", default="", help="what a reader has to know about this run")
