@@ -32,8 +32,8 @@ night: setup ## slow tests: killed nights and stages, a cluster, maintenance, th
 test: setup ## the tests, on both cores
 	@python -m pytest -n 2 --dist loadfile
 
-bench: setup ## benchmarks, beside their peers, into benchmarks/results/ (half an hour, on a quiet machine)
-	@for name in sequences maintenance quantizers; do python benchmarks/$$name.py --out benchmarks/results/$$name.json; done
+bench: setup ## benchmarks, beside their peers, into benchmarks/results/ (most of an hour, on a quiet machine)
+	@for name in sequences maintenance quantizers embedding; do python benchmarks/$$name.py --out benchmarks/results/$$name.json; done
 
 lint: setup ## ruff, check and format
 	@ruff check . && ruff format --check .

@@ -322,8 +322,14 @@ class EncoderConfig(Section):
     )
     batch_size: PositiveInt = Field(64, description="items a forward pass, at most")
     batch_tokens: PositiveInt = Field(8192, description="tokens a forward pass, at most: padding and images count")
-    rows_per_task: PositiveInt = Field(1024, description="items a Spark task")
+    revision: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = Field(
+        None, description="a name of your own for the encoder, instead of a hash of all that it is made of"
+    )
+    rows_per_task: PositiveInt = Field(4096, description="items a Spark task; they are sorted by length together")
     commit_rows: PositiveInt = Field(20_000, description="items a commit: a killed run loses no more than these")
+    stall_seconds: PositiveFloat = Field(
+        1200.0, description="the job ends when a task finishes no batch for so long, over all of Spark's attempts at it"
+    )
     max_error_share: Share = Field(0.01, description="the stage fails when more of the catalogue has no vector")
     gpus_per_task: NonNegative = Field(0.0, description="above 0: the stage asks for GPUs by a resource profile")
     trust_remote_code: bool = Field(False, description="qwen_vl: true runs the Python code that the model brings along")

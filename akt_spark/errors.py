@@ -36,3 +36,7 @@ class SourceError(DataError):
 
 class HealthGateError(DataError):
     """Semantic IDs (or an alignment) are worse than the configured gate allows; nothing was published."""
+
+
+class EncoderError(AktError):
+    """An encoder cannot be loaded on a worker, or has stalled there; what was committed before stays."""

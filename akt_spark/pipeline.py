@@ -21,6 +21,8 @@ from akt_spark.stage import Context, Outcome
 BRONZE = ("bronze.events", "bronze.items", "bronze.users")
 ACTIVITY = ("features.item_activity", "features.user_activity")
 INDICES = ("features.item_index", "features.user_index")
+RAW_ENCODERS = "content.raw_encoders"
+GROWING = (*INDICES, RAW_ENCODERS)
 EMBEDDINGS = ("content.item_embeddings", "content.user_embeddings")
 SEMANTIC_IDS = ("semantic.codebooks", "semantic.item_ids", "semantic.user_ids")
 LOOKUPS = ("training.samples", "training.items", "training.users")
@@ -71,14 +73,14 @@ STAGES = (
         "align_encoder",
         "akt_spark.content.align:run",
         BRONZE,
-        ("content.item_pairs", "content.encoders"),
+        ("content.item_pairs", "content.encoders", RAW_ENCODERS),
         ("split", "encoder", "alignment", "interest"),
     ),
     Stage(
         "embed",
         "akt_spark.content.embed:run",
         (*BRONZE, "content.encoders"),
-        EMBEDDINGS,
+        (*EMBEDDINGS, RAW_ENCODERS),
         ("split", "encoder", "interest"),
     ),
     Stage(
@@ -194,11 +196,11 @@ def run_stage(ctx: Context, ledger: Ledger, stage: Stage) -> Record:
 def after(ctx: Context, record: Record) -> Context:
     """What the next stage of the same run sees: the tables as this one read and left them.
 
-    So all stages of a night see one state, also when another night commits in between. The dense indices only grow, and
-    a table may speak of the newest id: they are never held back.
+    So all stages of a night see one state, also when another night commits in between. What only grows is never held
+    back: the dense indices, of which a table may speak of the newest id, and the record of raw encoders.
     """
     pins = ctx.lake.pins | record.inputs | record.outputs
-    return replace(ctx, lake=ctx.lake.pinned({table: pins[table] for table in pins if table not in INDICES}))
+    return replace(ctx, lake=ctx.lake.pinned({table: pins[table] for table in pins if table not in GROWING}))
 
 
 def _identity(ctx: Context, stage: Stage, inputs: Mapping[str, int]) -> str:

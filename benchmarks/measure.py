@@ -19,7 +19,9 @@ import psutil
 SAMPLE_SECONDS = 0.25
 
 
-def child(command: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, object]:
+def child(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, python: str = sys.executable
+) -> dict[str, object]:
     """Runs ``python command...``; what it prints last is a JSON object.
 
     Returns:
@@ -28,7 +30,7 @@ def child(command: Sequence[str], environment: Mapping[str, str] | None = None) 
     """
     started, peak = time.monotonic(), 0
     process = subprocess.Popen(
-        [sys.executable, *command], stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+        [python, *command], stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
     )
     output: list[str] = []
     reader = threading.Thread(target=lambda: output.append(process.stdout.read()))

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+from pyspark import Accumulator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from akt_spark.content import registry, workers
 from akt_spark.content.encoders import EncoderSpec
 from akt_spark.content.head import project_batches
-from akt_spark.content.resources import embedding_profile
-from akt_spark.errors import DataError
+from akt_spark.content.model_process import PackedSpec
+from akt_spark.content.raw_encoders import hold_to_record
+from akt_spark.content.resources import attempts, embedding_profile
+from akt_spark.content.throughput import Work, work_accumulator
+from akt_spark.errors import DataError, EncoderError
 from akt_spark.stage import Context
 
 TABLE = "content.item_embeddings"
@@ -33,27 +40,31 @@ class Embedded:
 def embed_catalogue(ctx: Context, spec: EncoderSpec) -> Embedded:
     """Brings the raw vectors of all catalogue items up to date: encodes new, changed and formerly failed rows.
 
-    Work is committed in parts of ``encoder.commit_rows`` items; a killed run loses at most one part.
+    Work is committed in waves of ``encoder.commit_rows`` items; a killed run loses at most one wave.
 
     Raises:
         MissingInput: when there is no catalogue.
+        ConfigError: when the revision holds vectors of an encoder that differs from the configured one.
         DataError: when more than ``encoder.max_error_share`` of the catalogue could not be encoded.
+        EncoderError: when the encoder cannot be loaded on a worker, or has stalled there.
     """
     config = ctx.config.encoder
     items = ctx.lake.read_rows("bronze.items")
+    hold_to_record(ctx.lake, spec, ctx.ds)
     ctx.lake.register(TABLE)
     pending = _stale(items.select("item_id", "content_hash"), ctx, spec.revision)
     report, started = Embedded(rows=pending.count()), time.monotonic()
-    parts = math.ceil(report.rows / config.commit_rows)
-    for part in range(parts):
-        # `pending` is read anew each time: it no longer holds what earlier parts committed
-        chosen = pending.where(F.pmod(F.xxhash64("item_id"), F.lit(parts)) == part)
-        print(f"embedding {report.rows:,} items with {spec.revision}, part {part + 1} of {parts}", flush=True)
+    waves, work = math.ceil(report.rows / config.commit_rows), work_accumulator(ctx.spark.sparkContext)
+    for wave in range(waves):
+        # `pending` is read anew each time: it no longer holds what earlier waves committed
+        chosen = pending.where(F.pmod(F.xxhash64("item_id"), F.lit(waves)) == wave)
+        print(f"embedding {report.rows:,} items with {spec.revision}, wave {wave + 1} of {waves}", flush=True)
         rows = items.join(chosen, on=["item_id", "content_hash"], how="left_semi")
-        encoded = _encode(ctx, rows, spec, math.ceil(report.rows / parts))
-        ctx.lake.merge(TABLE, encoded.withColumns({"revision": F.lit(spec.revision), "as_of": F.lit(None)}))
+        encoded = _encode(ctx, rows, spec, math.ceil(report.rows / waves), work)
+        with _clear_failures():
+            ctx.lake.merge(TABLE, encoded.withColumns({"revision": F.lit(spec.revision), "as_of": F.lit(None)}))
     report.seconds = time.monotonic() - started
-    report.notes = _summary(ctx, items, spec, report)
+    report.notes = _summary(ctx, items, spec, report, work.value)
     return report
 
 
@@ -82,18 +93,37 @@ def _stale(rows: DataFrame, ctx: Context, revision: str) -> DataFrame:
     return rows.join(fresh.select("item_id", "content_hash"), on=["item_id", "content_hash"], how="left_anti")
 
 
-def _encode(ctx: Context, rows: DataFrame, spec: EncoderSpec, count: int) -> DataFrame:
+def _encode(ctx: Context, rows: DataFrame, spec: EncoderSpec, count: int, work: Accumulator[Work]) -> DataFrame:
     """Encodes catalogue rows on the workers, images shipped only to encoders that look at them."""
     config = ctx.config.encoder
-    slots = ctx.spark.sparkContext.defaultParallelism
-    tasks = min(max(math.ceil(count / config.rows_per_task), slots), count)
     image = F.col("image") if spec.use_images else F.lit(None).cast("binary")
-    shipped = rows.select("item_id", "content_hash", *PROMPT_COLUMNS, image.alias("image")).repartition(tasks)
-    work = partial(workers.embed_items, spec=spec, config=config)
-    return shipped.mapInArrow(work, workers.EMBEDDING_FIELDS, profile=embedding_profile(ctx.spark, config))
+    shipped = rows.select("item_id", "content_hash", *PROMPT_COLUMNS, image.alias("image"))
+    slots = ctx.spark.sparkContext.defaultParallelism
+    tasks = slots * math.ceil(count / config.rows_per_task / slots)  # all slots end a wave together
+    encode = partial(
+        workers.embed_items,
+        spec=PackedSpec.of(spec),
+        config=config,
+        stall_seconds=config.stall_seconds / attempts(ctx.spark),
+        total=work,
+    )
+    profile = embedding_profile(ctx.spark, config)
+    return shipped.repartition(min(tasks, count)).mapInArrow(encode, workers.EMBEDDING_FIELDS, profile=profile)
 
 
-def _summary(ctx: Context, items: DataFrame, spec: EncoderSpec, report: Embedded) -> list[str]:
+@contextmanager
+def _clear_failures() -> Iterator[None]:
+    """Gives a worker's `EncoderError` to the user without the stack trace that Spark wraps it in."""
+    try:
+        yield
+    except Exception as error:
+        found = re.search(r"errors\.EncoderError: (.+)", str(error))
+        if found is None:
+            raise
+        raise EncoderError(found.group(1)) from error
+
+
+def _summary(ctx: Context, items: DataFrame, spec: EncoderSpec, report: Embedded, work: Work) -> list[str]:
     """Counts over the whole catalogue; raises when too many rows have no vector."""
     of_revision = ctx.lake.read(TABLE).where(F.col("revision") == spec.revision)
     found = of_revision.join(items.select("item_id"), on="item_id", how="left_semi").agg(
@@ -111,9 +141,11 @@ def _summary(ctx: Context, items: DataFrame, spec: EncoderSpec, report: Embedded
             f"{seen['errors']:,} of {seen['items']:,} items could not be embedded ({share:.1%}; "
             f"encoder.max_error_share is {allowed:.1%}), for example: {seen['example']}. See {TABLE}, column error"
         )
-    speed = f" in {report.seconds:.1f} s ({report.rows / report.seconds:,.0f} items/s)" if report.rows else ""
+    speed = f" in {report.seconds:.1f} s" if report.rows else ""
+    measured = [f"raw items: {work.summary()}"] if work.summary() else []
     images = f"images missing {seen['missing']:,}, corrupt {seen['corrupt']:,}" if spec.use_images else "no images used"
     return [
         f"raw items: {report.rows:,} of {seen['items']:,} encoded with {spec.revision}{speed}",
         f"raw items: {images}; texts cut {seen['truncated']:,}; errors {seen['errors']:,}",
+        *measured,
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pyspark import TaskContext
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import SparkSession
@@ -29,6 +31,15 @@ def embedding_profile(spark: SparkSession, config: EncoderConfig) -> ResourcePro
         )
     requests = TaskResourceRequests().cpus(1).resource("gpu", config.gpus_per_task)
     return ResourceProfileBuilder().require(requests).build
+
+
+def attempts(spark: SparkSession) -> int:
+    """How often Spark tries a failing task before the job fails."""
+    context = spark.sparkContext
+    local = re.fullmatch(r"local(\[[^,]*(,\s*(?P<failures>\d+))?\])?", context.master)
+    if local:
+        return int(local["failures"] or 1)
+    return int(context.getConf().get("spark.task.maxFailures", "4"))
 
 
 def task_device(configured: str = "auto") -> str:

@@ -1,30 +1,39 @@
 """What runs inside Spark's Python workers: batches of rows to vectors.
 
-Models are loaded once a process. The caches below hold because this module is importable on the workers (a cache
-inside a pickled function would be a new one for every task) and Spark reuses its Python workers.
+Models are loaded once. The cache below holds because this module is importable on the workers (a cache inside a pickled
+function would be a new one for every task) and Spark reuses its Python workers; encoders live in `model_pool`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 
 from akt_spark.config import EncoderConfig
-from akt_spark.content.arrow import vectors_to_arrow
-from akt_spark.content.batching import token_batches
-from akt_spark.content.encoders import Encoder, EncoderSpec
+from akt_spark.content.encoding import Rows
+from akt_spark.content.model_pool import end_idle_models, leased
+from akt_spark.content.model_process import PackedSpec
 from akt_spark.content.prompts import item_prompt
 from akt_spark.content.resources import task_device
+from akt_spark.content.results import COLUMNS
+from akt_spark.content.throughput import Work
 
-EMBEDDING_FIELDS = (
-    "item_id STRING, content_hash STRING, image_missing BOOLEAN, image_corrupt BOOLEAN, n_tokens INT, "
-    "truncated BOOLEAN, error STRING, vector ARRAY<FLOAT>"
-)
+EMBEDDING_FIELDS = f"item_id STRING, content_hash STRING, {COLUMNS}"
+WINDOW_BYTES = 256 * 2**20  # of rows that are sorted together: all of a task, unless its images are large
 _loaded: dict[tuple[str, str], Any] = {}
+
+
+class Sum(Protocol):
+    """Takes in what was done: Spark's accumulator, or a list's stand-in in tests."""
+
+    def add(self, work: Work) -> None:
+        """Adds it."""
+        ...
 
 
 def loaded_once(revision: str, device: str, load: Callable[[], Any]) -> Any:
@@ -34,89 +43,50 @@ def loaded_once(revision: str, device: str, load: Callable[[], Any]) -> Any:
     torch.set_num_threads(1)
     if (revision, device) not in _loaded:
         _loaded.clear()  # the models of an earlier stage would stay in memory
+        end_idle_models()
         _loaded[revision, device] = load()
     return _loaded[revision, device]
 
 
 def embed_items(
-    batches: Iterator[pa.RecordBatch], spec: EncoderSpec, config: EncoderConfig
+    batches: Iterator[pa.RecordBatch], spec: PackedSpec, config: EncoderConfig, stall_seconds: float, total: Sum
 ) -> Iterator[pa.RecordBatch]:
-    """For ``mapInArrow``: catalogue rows to the columns of EMBEDDING_FIELDS."""
-    device = task_device(config.device)
-    encoder = loaded_once(spec.revision, device, lambda: spec.load(device))
-    for batch in batches:
-        rows = batch.to_pylist()
-        texts = [
-            item_prompt(row["title"], row["category"], row["brand"], row["price"], row["description"]) for row in rows
-        ]
-        result = encode_rows(encoder, texts, [row["image"] for row in rows], config.batch_size, config.batch_tokens)
-        failed = np.array([error is not None for error in result.errors], dtype=bool)
-        columns = {
-            "item_id": batch.column("item_id"),
-            "content_hash": batch.column("content_hash"),
-            "image_missing": pa.array(result.image_missing, mask=failed),
-            "image_corrupt": pa.array(result.image_corrupt, mask=failed),
-            "n_tokens": pa.array(result.n_tokens, mask=failed),
-            "truncated": pa.array(result.truncated, mask=failed),
-            "error": pa.array(result.errors, type=pa.string()),
-            "vector": vectors_to_arrow(result.vectors, failed),
-        }
-        yield pa.RecordBatch.from_pydict(columns)
+    """For ``mapInArrow``: catalogue rows to the columns of EMBEDDING_FIELDS.
 
-
-@dataclass
-class EncodedRows:
-    """Like `Encoded`, with (N,) ``errors``: why a row has no vector, or None."""
-
-    vectors: np.ndarray
-    image_missing: np.ndarray
-    image_corrupt: np.ndarray
-    n_tokens: np.ndarray
-    truncated: np.ndarray
-    errors: list[str | None]
-
-    @classmethod
-    def empty(cls, rows: int, dim: int) -> EncodedRows:
-        """Room for ``rows`` results."""
-        return cls(
-            vectors=np.zeros((rows, dim), dtype=np.float32),
-            image_missing=np.zeros(rows, dtype=bool),
-            image_corrupt=np.zeros(rows, dtype=bool),
-            n_tokens=np.zeros(rows, dtype=np.int32),
-            truncated=np.zeros(rows, dtype=bool),
-            errors=[None] * rows,
-        )
-
-
-def encode_rows(
-    encoder: Encoder, texts: Sequence[str], images: Sequence[bytes | None], batch_size: int, batch_tokens: int
-) -> EncodedRows:
-    """Encodes N rows in batches of similar length, so that little is padded; results keep the order of the rows.
-
-    A batch that fails is tried again row by row; a row that fails alone gets its error, and no vector.
+    Args:
+        batches: item_id, content_hash, image, and the columns of the prompt.
+        spec: the encoder.
+        config: batches and device.
+        stall_seconds: see `ModelProcess`.
+        total: gets what this task did.
     """
-    result = EncodedRows.empty(len(texts), encoder.dim)
-    for batch in token_batches(encoder.lengths(texts, images), batch_size, batch_tokens):
-        if _try_encode(encoder, texts, images, batch, result) is not None:
-            for row in batch:
-                result.errors[row] = _try_encode(encoder, texts, images, np.array([row]), result)
-    return result
+    started, done = time.monotonic(), Work(workers=frozenset([f"{socket.gethostname()}:{os.getpid()}"]))
+    with leased(spec, task_device(config.device), stall_seconds) as process:
+        for window in _windows(batches, WINDOW_BYTES):
+            rows = window.drop_columns(["item_id", "content_hash", "image"]).to_pylist()
+            texts = [
+                item_prompt(row["title"], row["category"], row["brand"], row["price"], row["description"])
+                for row in rows
+            ]
+            names = window.column("item_id").to_pylist()
+            images = window.column("image").to_pylist()
+            result, work = process.encode(Rows(texts, images), names, config.batch_size, config.batch_tokens)
+            done += work
+            keys = {name: window.column(name).combine_chunks() for name in ("item_id", "content_hash")}
+            yield pa.RecordBatch.from_pydict(keys | result.to_arrow())
+    done.seconds = time.monotonic() - started - done.load_seconds
+    total.add(done)
 
 
-def _try_encode(
-    encoder: Encoder,
-    texts: Sequence[str],
-    images: Sequence[bytes | None],
-    rows: np.ndarray,
-    result: EncodedRows,
-) -> str | None:
-    """Encodes the given rows into ``result``; returns the error, if any: data of any kind must not fail the job."""
-    try:
-        encoded = encoder.encode([texts[i] for i in rows], [images[i] for i in rows])
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    if not np.isfinite(encoded.vectors).all():
-        return "the encoder returned a vector that is not finite"
-    for name in ("vectors", "image_missing", "image_corrupt", "n_tokens", "truncated"):
-        getattr(result, name)[rows] = getattr(encoded, name)
-    return None
+def _windows(batches: Iterator[pa.RecordBatch], max_bytes: int) -> Iterator[pa.Table]:
+    """Joins batches until they take ``max_bytes``: memory stays bounded however many rows a task has."""
+    held, size = [], 0
+    for batch in batches:
+        if held and size + batch.nbytes > max_bytes:
+            yield pa.Table.from_batches(held)
+            held, size = [], 0
+        if batch.num_rows:
+            held.append(batch)
+            size += batch.nbytes
+    if held:
+        yield pa.Table.from_batches(held)

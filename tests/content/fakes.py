@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +13,30 @@ from pathlib import Path
 import numpy as np
 from pyspark import cloudpickle
 
-from akt_spark.content.encoders import Encoded
+from akt_spark.content.encoders import Encoded, Prepared
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
 
 
 @dataclass(frozen=True)
 class FakeSpec:
-    """Vectors are random directions, a function of the text; a text with the word poison cannot be encoded."""
+    """Vectors are random directions, a function of the text.
+
+    The word poison in a text raises an error, deadly ends the process, sleepy never comes to an end.
+    """
 
     folder: str
     revision: str = "fake-1"
     family: str = "fake"
     dim: int = 32
     use_images: bool = True
+    prompt: str = "one"
+    seconds_a_row: float = 0.0
+
+    @property
+    def made_of(self) -> dict[str, object]:
+        """What a user could have changed."""
+        return {"prompt": self.prompt, "packages": {"fake": "1.0"}}
 
     def load(self, device: str) -> FakeEncoder:
         """Notes the process and device that loaded it."""
@@ -52,19 +63,42 @@ class FakeEncoder:
         """A token a word."""
         return np.array([len(text.split()) for text in texts])
 
-    def encode(self, texts: Sequence[str], images: Sequence[bytes | None]) -> Encoded:
-        """Refuses a batch that holds a poisoned text."""
+    def prepare(self, texts: Sequence[str], images: Sequence[bytes | None]) -> FakeBatch:
+        """Reads nothing yet."""
+        lengths = self.lengths(texts, images)
+        return FakeBatch(int(lengths.sum()), int(lengths.max() * len(lengths)), texts, images)
+
+    def forward(self, prepared: FakeBatch) -> Encoded:
+        """Does what words in the texts say."""
+        texts = prepared.texts
+        if any("deadly" in text for text in texts):
+            os._exit(9)
+        while any("sleepy" in text for text in texts):
+            time.sleep(1)
         poisoned = [text for text in texts if "poison" in text]
         if poisoned:
             raise ValueError(f"cannot read {poisoned[0]!r}")
         for text in texts:
             self.spec._note("encoded", text)
+        time.sleep(self.spec.seconds_a_row * len(texts))
         vectors = np.stack([np.random.default_rng(zlib.crc32(text.encode())).normal(size=self.dim) for text in texts])
         none = np.zeros(len(texts), dtype=bool)
         return Encoded(
             vectors=(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32),
-            image_missing=np.array([image is None for image in images]),
+            image_missing=np.array([image is None for image in prepared.images]),
             image_corrupt=none,
             n_tokens=np.array([len(text.split()) for text in texts], dtype=np.int32),
             truncated=none,
         )
+
+    def encode(self, texts: Sequence[str], images: Sequence[bytes | None]) -> Encoded:
+        """Both steps."""
+        return self.forward(self.prepare(texts, images))
+
+
+@dataclass(frozen=True)
+class FakeBatch(Prepared):
+    """Texts and images as they are."""
+
+    texts: Sequence[str]
+    images: Sequence[bytes | None]

@@ -7,7 +7,9 @@ from akt_spark.content.batching import token_batches
 
 
 def batches(lengths: list[int], max_rows: int = 100, max_tokens: int = 100) -> list[list[int]]:
-    return [batch.tolist() for batch in token_batches(np.array(lengths, dtype=int), max_rows, max_tokens)]
+    return [
+        batch.tolist() for batch in token_batches(np.array(lengths, dtype=int), max_rows, max_tokens, max_padding=1.0)
+    ]
 
 
 def test_rows_of_similar_length_share_a_batch():
@@ -34,3 +36,17 @@ def test_every_row_is_in_one_batch_within_the_limits(seed):
     found = batches(lengths.tolist(), max_rows=7, max_tokens=150)
     assert sorted(row for batch in found for row in batch) == list(range(200))
     assert all(len(batch) <= 7 and (len(batch) == 1 or len(batch) * lengths[batch].max() <= 150) for batch in found)
+
+
+def test_a_batch_ends_where_more_than_a_share_of_it_would_be_padding():
+    lengths = np.array([20, 19, 18, 10])  # 18 19 20: 3 of 60 are padding
+    assert [batch.tolist() for batch in token_batches(lengths, 100, 1000, max_padding=0.05)] == [[3], [2, 1, 0]]
+    assert [batch.tolist() for batch in token_batches(lengths, 100, 1000, max_padding=0.04)] == [[3], [2, 1], [0]]
+
+
+def test_rows_of_different_kinds_share_no_batch():
+    kinds = np.array([True, False, True, False])
+    assert [batch.tolist() for batch in token_batches(np.array([1, 2, 2, 2]), 100, 1000, kinds, 1.0)] == [
+        [1, 3],
+        [0, 2],
+    ]

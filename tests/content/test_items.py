@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 from pyspark.sql import functions as F
 
 from akt_spark.content.items import embed_catalogue
-from akt_spark.errors import DataError, MissingInput
+from akt_spark.errors import ConfigError, DataError, EncoderError, MissingInput
 from content.conftest import write_items
 
 TITLES = {f"i{n:02d}": f"title {n}" for n in range(40)}
@@ -27,6 +30,8 @@ def test_every_item_is_encoded_once_with_one_model_load_a_worker(lake, configure
     row = stored(lake, spec)["i07"]
     assert (len(row["vector"]), row["image_missing"], row["n_tokens"], row["error"]) == (32, True, 6, None)
     assert "images missing 40, corrupt 0" in report.notes[1]
+    measured = r"[\d,.]+ items/s and [\d,.]+ tokens/s a worker \([12] workers\), [\d.]+% of their time in the model, "
+    assert re.search(measured + rf"0.0% padding; {len(workers)} models loaded in ", report.notes[2])
 
 
 def test_only_new_and_changed_items_are_encoded_again(lake, configured, spec):
@@ -47,15 +52,49 @@ def test_only_new_and_changed_items_are_encoded_again(lake, configured, spec):
     assert {i for i in before if before[i] != after[i]} == {"i03"}
 
 
-def test_a_failing_item_keeps_its_error_and_is_tried_again_next_time(lake, configured, spec):
+def test_failing_items_keep_their_error_and_are_tried_again_next_time(lake, configured, spec):
     ctx = configured("encoder.max_error_share=0.1")
-    write_items(lake, TITLES | {"i05": "poison"})
+    write_items(lake, TITLES | {"i05": "poison", "i06": "deadly"})
     report = embed_catalogue(ctx, spec)
-    rows = stored(lake, spec)
-    assert [item for item, row in rows.items() if row["vector"] is None] == ["i05"]
-    assert rows["i05"]["error"].startswith("ValueError: cannot read 'Title: poison")
-    assert "errors 1" in report.notes[1]
+    errors = {item: row["error"] for item, row in stored(lake, spec).items() if row["vector"] is None}
+    assert errors.pop("i05").startswith("ValueError: cannot read 'Title: poison")
+    assert errors == {"i06": "the encoder's process ended with exit code 9 at this row"}
+    assert "errors 2" in report.notes[1]
+    assert re.search(r"rows ended the encoder's process \d+ times", report.notes[2])
+    write_items(lake, TITLES | {"i05": "poison"})
+    assert embed_catalogue(ctx, spec).rows == 2
+
+
+@pytest.mark.night
+def test_a_stall_ends_the_job_and_names_the_items_in_flight(lake, configured, spec):
+    write_items(lake, {f"i{n}": f"title {n}" for n in range(6)} | {"i3": "sleepy"})
+    with pytest.raises(EncoderError, match=r"has finished no batch; rows in flight: .*i3.*, for 20 s"):
+        embed_catalogue(configured("encoder.stall_seconds=20"), spec)
+
+
+def test_an_encoder_that_cannot_be_loaded_says_so_without_a_stack_trace(lake, configured, spec):
+    write_items(lake, {"i": "title"})
+    gone = replace(spec, folder=f"{spec.folder}/gone")
+    with pytest.raises(EncoderError, match=r"^fake-\S+ cannot be loaded on cpu: FileNotFoundError: [^\n]+gone[^\n]+$"):
+        embed_catalogue(configured(), gone)
+
+
+def test_another_encoder_under_the_same_revision_is_refused_with_the_difference(lake, configured, spec):
+    ctx = configured()
+    write_items(lake, {"i": "title"})
+    embed_catalogue(ctx, spec)
+    before = stored(lake, spec)
+    write_items(lake, {"i": "title", "new": "new title"})
+    with pytest.raises(ConfigError, match=r"of another encoder \(prompt: one -> two\): set encoder.revision to a name"):
+        embed_catalogue(ctx, replace(spec, prompt="two"))
+    assert stored(lake, spec) == before
+    embed_catalogue(ctx, replace(spec, prompt="two", revision=f"{spec.revision}-b"))
     assert embed_catalogue(ctx, spec).rows == 1
+    recorded = lake.read("content.raw_encoders").select("revision", "spec").collect()
+    assert sorted(map(tuple, recorded)) == [
+        (spec.revision, '{"packages": {"fake": "1.0"}, "prompt": "one"}'),
+        (f"{spec.revision}-b", '{"packages": {"fake": "1.0"}, "prompt": "two"}'),
+    ]
 
 
 def test_too_many_failing_items_fail_the_stage_and_stay_visible(lake, configured, spec):

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import os
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
 from akt_spark.config import EncoderConfig
 from akt_spark.content.encoders import encoder_spec
-from akt_spark.content.encoders.images import decode_image
 from akt_spark.content.encoders.minilm_vl import MiniLMVL, MiniLMVLSpec
+from content.pictures import BLUE, RED
 
-SHORT, LONG = "Title: Red shoe", "Title: A very long story about ships and storms. Category: Books > Sea > Novels"
-
-
-def picture(colour: str, mode: str = "RGB", fmt: str = "PNG") -> bytes:
-    image = Image.new(mode, (60, 40), "white")
-    ImageDraw.Draw(image).ellipse((10, 5, 50, 35), fill=colour)
-    file = io.BytesIO()
-    image.save(file, fmt)
-    return file.getvalue()
-
-
-RED, BLUE = picture("red"), picture("blue", fmt="JPEG")
-BROKEN = {"cut off": RED[: len(RED) // 2], "no image": b"hello", "empty": b""}
+SHORT = "Title: Red shoe"
 
 
 @pytest.fixture(scope="module")
@@ -38,39 +24,10 @@ def alone(encoder: MiniLMVL, text: str, image: bytes | None = None) -> np.ndarra
     return encoder.encode([text], [image]).vectors[0]
 
 
-def test_a_vector_does_not_depend_on_its_batch(encoder):
-    texts, images = [SHORT, LONG, SHORT, LONG, SHORT], [RED, None, None, BLUE, BLUE]
-    together = encoder.encode(texts, images).vectors
-    apart = np.stack([alone(encoder, text, image) for text, image in zip(texts, images, strict=True)])
-    np.testing.assert_allclose(together, apart, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
-    assert together.dtype == np.float32
-
-
-@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
-def test_a_corrupt_image_gives_exactly_the_vector_of_the_text_and_a_flag(encoder, broken):
-    result = encoder.encode([SHORT], [broken])
-    np.testing.assert_array_equal(result.vectors[0], alone(encoder, SHORT))
-    assert (result.image_corrupt[0], result.image_missing[0]) == (True, False)
-
-
-def test_rows_without_a_usable_image_equal_those_of_a_text_only_batch(encoder):
-    text_only = encoder.encode([SHORT, LONG], [None, None]).vectors
-    mixed = encoder.encode([SHORT, SHORT, LONG], [None, RED, BROKEN["cut off"]])
-    np.testing.assert_array_equal(mixed.vectors[[0, 2]], text_only)
-    assert mixed.image_missing.tolist() == [True, False, False]
-    assert mixed.image_corrupt.tolist() == [False, False, True]
-
-
 def test_the_image_matters_and_so_does_its_content(encoder):
     red, blue, none = alone(encoder, SHORT, RED), alone(encoder, SHORT, BLUE), alone(encoder, SHORT)
     assert none @ red < 0.99
     assert red @ blue < 0.9999
-
-
-def test_images_of_any_mode_are_read():
-    for image in (picture("red"), picture("blue", fmt="JPEG"), picture("black", mode="L"), picture("red", mode="P")):
-        assert decode_image(image, 16).shape == (16, 16, 3)
 
 
 def test_related_texts_are_nearer_than_unrelated_ones(encoder):

@@ -20,11 +20,11 @@ from akt_spark.errors import ConfigError
 from akt_spark.lake import Lake
 from akt_spark.stage import Context
 from content.conftest import DS, GROUPS, PER_GROUP, item_id, small_config
-from content.test_qwen_vl import BLUE, BROKEN, RED
+from content.pictures import BLUE, BROKEN, RED
 from content.tiny_qwen import WIDTH, tiny_qwen
 
 ITEMS = [item_id(group, number) for group in range(GROUPS) for number in range(PER_GROUP)]
-PHOTOS = {"g0n0": RED, "g0n1": BLUE, "g0n2": BROKEN["cut off"], "g1n0": BROKEN["empty"], "g1n1": BROKEN["a bomb"]}
+PHOTOS = {"g0n0": RED, "g0n1": BLUE, "g0n2": BROKEN["a PNG cut off"], "g1n0": BROKEN["empty"], "g1n1": BROKEN["a bomb"]}
 TITLES = {item: f"thing {item}" for item in ITEMS} | {"g2n2": "story " * 200, "g3n3": "<|image_pad|>"}
 
 

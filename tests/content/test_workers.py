@@ -2,50 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from akt_spark.config import EncoderConfig
 from akt_spark.content import workers
 from akt_spark.content.arrow import vectors_from_arrow, vectors_to_arrow
-from akt_spark.content.workers import encode_rows, loaded_once
+from akt_spark.content.model_pool import end_idle_models
+from akt_spark.content.model_process import PackedSpec
+from akt_spark.content.throughput import Work
+from akt_spark.content.workers import embed_items, loaded_once
 
 
-def test_a_failing_row_gets_its_error_and_its_batch_its_vectors(spec):
-    texts = ["one", "poison pill", "three words here", "four"]
-    result = encode_rows(spec.load("cpu"), texts, [None] * 4, batch_size=4, batch_tokens=100)
-    assert [error is not None for error in result.errors] == [False, True, False, False]
-    assert result.errors[1] == "ValueError: cannot read 'poison pill'"
-    expected = spec.load("cpu").encode(["one", "three words here", "four"], [None] * 3).vectors
-    np.testing.assert_array_equal(result.vectors[[0, 2, 3]], expected)
+class Total(list):
+    """Stands for Spark's accumulator."""
+
+    add = list.append
 
 
-def test_results_keep_the_order_of_rows_though_batches_are_sorted_by_length(spec):
-    texts = ["a long text of many words", "b", "a middling text", "c"]
-    result = encode_rows(spec.load("cpu"), texts, [None, b"x", None, b"x"], batch_size=2, batch_tokens=100)
-    assert spec.notes("encoded") == ["b", "c", "a middling text", "a long text of many words"]
-    np.testing.assert_array_equal(result.vectors, spec.load("cpu").encode(texts, [None] * 4).vectors)
-    assert result.image_missing.tolist() == [True, False, True, False]
-    assert result.n_tokens.tolist() == [6, 1, 3, 1]
-
-
-def test_a_vector_that_is_not_finite_is_an_error(spec, monkeypatch):
-    encoder = spec.load("cpu")
-    encode = encoder.encode
-
-    def broken(texts, images):
-        result = encode(texts, images)
-        result.vectors[[text == "bad" for text in texts]] = np.nan
-        return result
-
-    monkeypatch.setattr(encoder, "encode", broken)
-    result = encode_rows(encoder, ["good", "bad"], [None, None], batch_size=2, batch_tokens=100)
-    assert result.errors == [None, "the encoder returned a vector that is not finite"]
-    assert np.isfinite(result.vectors).all()
-
-
-def test_a_model_is_loaded_once_for_a_revision_and_device(spec, monkeypatch):
+@pytest.fixture
+def forgetful(monkeypatch) -> Iterator[None]:
+    """No models of other tests; none left over."""
     monkeypatch.setattr(workers, "_loaded", {})
+    yield
+    end_idle_models()
+
+
+def arrow(titles: list[str], image: bytes | None = None) -> pa.RecordBatch:
+    columns = {"item_id": [f"id of {title}" for title in titles], "content_hash": titles, "title": titles}
+    for name in ("description", "brand"):
+        columns[name] = [None] * len(titles)
+    return pa.RecordBatch.from_pydict(
+        {name: pa.array(values, pa.string()) for name, values in columns.items()}
+        | {
+            "category": pa.array([["kind"]] * len(titles), pa.list_(pa.string())),
+            "price": pa.array([None] * len(titles), pa.float64()),
+            "image": pa.array([image] * len(titles), pa.binary()),
+        }
+    )
+
+
+def embed(spec, batches: list[pa.RecordBatch]) -> tuple[list[pa.RecordBatch], Work]:
+    total = Total()
+    found = list(embed_items(iter(batches), PackedSpec.of(spec), EncoderConfig(batch_size=2), 60.0, total))
+    return found, total[0]
+
+
+def test_rows_of_a_whole_task_are_sorted_together_and_come_back_in_their_order(spec, forgetful):
+    found, work = embed(spec, [arrow(["one two three four", "b"]), arrow([]), arrow(["c", "five six seven eight"])])
+    assert [text.split(": ")[1] for text in spec.notes("encoded")] == [
+        "b. Category",
+        "c. Category",
+        "one two three four. Category",
+        "five six seven eight. Category",
+    ]
+    (batch,) = found
+    assert batch.column("content_hash").to_pylist() == ["one two three four", "b", "c", "five six seven eight"]
+    assert (work.rows, work.loads, len(work.workers), work.padding) == (4, 1, 1, 0.0)
+    assert 0 < work.model_seconds < work.seconds
+
+
+def test_memory_is_bounded_by_windows_and_a_window_has_at_least_one_batch(spec, forgetful, monkeypatch):
+    monkeypatch.setattr(workers, "WINDOW_BYTES", 3000)
+    found, _ = embed(spec, [arrow([name], image=b"x" * 1000) for name in "abcde"] + [arrow(["f"], image=b"x" * 9000)])
+    assert [batch.num_rows for batch in found] == [2, 2, 1, 1]
+
+
+def test_a_model_is_loaded_once_however_many_tasks_run(spec, forgetful):
+    for _ in range(3):
+        embed(spec, [arrow(["a"])])
+    assert len(spec.notes("loads")) == 1
+
+
+def test_a_model_is_loaded_once_for_a_revision_and_device(spec, forgetful):
     for device in ("cpu", "cpu", "cuda:1", "cuda:1"):
         loaded_once(spec.revision, device, lambda device=device: spec.load(device))
     assert [line.split()[1] for line in spec.notes("loads")] == ["cpu", "cuda:1"]

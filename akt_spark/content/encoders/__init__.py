@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -36,6 +36,19 @@ class Encoded:
     truncated: np.ndarray
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A batch that is ready for the model; a family adds what its model reads.
+
+    Attributes:
+        tokens: what the model has to read, image tokens included.
+        padded_tokens: what it reads with padding.
+    """
+
+    tokens: int
+    padded_tokens: int
+
+
 class Encoder(Protocol):
     """A loaded encoder. A row's vector does not depend on the rest of its batch (to 1e-5)."""
 
@@ -46,8 +59,12 @@ class Encoder(Protocol):
         """(B,) tokens that rows take in a batch, their images' included: for batches that fit, not part of a vector."""
         ...
 
-    def encode(self, texts: Sequence[str], images: Sequence[bytes | None]) -> Encoded:
-        """Encodes B texts with their encoded images (None: no image)."""
+    def prepare(self, texts: Sequence[str], images: Sequence[bytes | None]) -> Prepared:
+        """Reads B texts and their encoded images (None: no image); may run in another thread than `forward`."""
+        ...
+
+    def forward(self, prepared: Prepared) -> Encoded:
+        """Runs the model on what `prepare` gave."""
         ...
 
 
@@ -74,16 +91,54 @@ class EncoderSpec(Protocol):
         """Whether images need to be shipped to it."""
         ...
 
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """JSON-like values that tell encoders apart: all that a vector depends on, under names that a user knows."""
+        ...
+
     def load(self, device: str) -> Encoder:
         """Loads the weights onto a torch device."""
         ...
 
 
 def encoder_spec(config: EncoderConfig) -> EncoderSpec:
-    """The spec of the configured family.
+    """The spec of the configured family, under ``encoder.revision`` where that is set.
 
     Raises:
         ConfigError: when the configured model cannot be used.
     """
     module = import_module(f"{__name__}.{config.family}")  # imports torch: only where an encoder is wanted
-    return getattr(module, FAMILIES[config.family]).of(config)
+    spec = getattr(module, FAMILIES[config.family]).of(config)
+    return NamedSpec(spec, config.revision) if config.revision else spec
+
+
+@dataclass(frozen=True)
+class NamedSpec:
+    """A spec under a revision that was set by hand."""
+
+    spec: EncoderSpec
+    revision: str
+
+    @property
+    def family(self) -> str:
+        """That of the spec, as all that follows."""
+        return self.spec.family
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self.spec.dim
+
+    @property
+    def use_images(self) -> bool:
+        """Whether images need to be shipped to it."""
+        return self.spec.use_images
+
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """All that a vector depends on."""
+        return self.spec.made_of
+
+    def load(self, device: str) -> Encoder:
+        """Loads the weights onto a torch device."""
+        return self.spec.load(device)

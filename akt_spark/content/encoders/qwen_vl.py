@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from akt_spark.config import EncoderConfig, fingerprint
-from akt_spark.content.encoders import Encoded
+from akt_spark.content.encoders.image_text import ImageTextEncoder, TextTokens
 from akt_spark.content.encoders.qwen_images import QwenImages
 from akt_spark.content.encoders.qwen_prompt import IMAGE, QwenPrompt
 from akt_spark.content.encoders.weights import file_hash, model_folder, weight_files
@@ -93,12 +93,30 @@ class QwenVLSpec:
         reads = (prompt, prompt_fingerprint(), self.max_tokens, self.pooling, self.dtype)
         return f"{self.family}-{fingerprint(ALGORITHM, version('transformers'), self.content, *reads)[:12]}"
 
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """All that a vector depends on."""
+        pixels = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels} if self.use_images else {}
+        return {
+            "family": self.family,
+            "algorithm": ALGORITHM,
+            "packages": {"transformers": version("transformers")},
+            "content of model": self.content,
+            "prompt": self.prompt,
+            "prompt template": prompt_fingerprint(),
+            "pooling": self.pooling,
+            "max_tokens": self.max_tokens,
+            "dtype": self.dtype,
+            "use_images": self.use_images,
+            **pixels,
+        }
+
     def load(self, device: str = "cpu") -> QwenVL:
         """Loads tokenizer and weights."""
         return QwenVL(self, torch.device(device))
 
 
-class QwenVL:
+class QwenVL(ImageTextEncoder):
     """The loaded encoder. See the module's docstring."""
 
     def __init__(self, spec: QwenVLSpec, device: torch.device) -> None:
@@ -106,6 +124,7 @@ class QwenVL:
         tokenizer = _tokenizer(folder, _description(folder, spec.trust_remote_code))
         self.spec, self.revision, self.dim, self.device = spec, spec.revision, spec.dim, device
         self.prompt = QwenPrompt(tokenizer, spec.prompt, spec.max_tokens)
+        self.sees_images = spec.use_images
         self.images = QwenImages(folder, spec.min_pixels, spec.max_pixels) if spec.use_images else None
         self.model = _load_model(spec).eval().to(device)
 
@@ -115,45 +134,26 @@ class QwenVL:
         seen = [self.images.expected_tokens(image) if self.images and image is not None else 0 for image in images]
         return np.array(text) + np.array(seen)
 
-    @torch.inference_mode()
-    def encode(self, texts: Sequence[str], images: Sequence[bytes | None]) -> Encoded:
-        """Encodes a batch.
+    def _read_texts(self, texts: Sequence[str]) -> list[TextTokens]:
+        return self.prompt.cut(texts)
 
-        Rows with and without a usable image go through the model apart, so that the vector of a row whose image is
-        missing or corrupt is exactly that of its text.
+    def _read_image(self, data: bytes) -> Image.Image | None:
+        return self.images.read(data)
 
-        Args:
-            texts: B texts, to be put into the prompt.
-            images: B encoded images, or None.
-        """
-        cuts = self.prompt.cut(texts)
-        given = [image if self.images else None for image in images]
-        pictures = [self.images.read(image) if image is not None else None for image in given]
-        vectors = np.empty((len(cuts), self.dim), dtype=np.float32)
-        with_image = np.array([picture is not None for picture in pictures], dtype=bool)
-        for rows in (np.flatnonzero(with_image), np.flatnonzero(~with_image)):
-            if len(rows):
-                seen = [pictures[i] for i in rows if with_image[i]]
-                sizes = [self.images.tokens(pictures[i]) if with_image[i] else 0 for i in rows]
-                ids = [self.prompt.tokens(cuts[i], size) for i, size in zip(rows, sizes, strict=True)]
-                vectors[rows] = self._forward(ids, seen).cpu().numpy()
-        missing = np.array([image is None for image in given], dtype=bool)
-        return Encoded(
-            vectors=vectors,
-            image_missing=missing,
-            image_corrupt=~missing & ~with_image,
-            n_tokens=np.array([self.prompt.fixed + len(cut.ids) for cut in cuts], dtype=np.int32),
-            truncated=np.array([cut.truncated for cut in cuts], dtype=bool),
-        )
+    def _token_ids(self, text: TextTokens, picture: Image.Image | None) -> list[int]:
+        return self.prompt.tokens(text, 0 if picture is None else self.images.tokens(picture))
 
-    def _forward(self, ids: list[list[int]], pictures: list[Image.Image]) -> Tensor:
-        """Token lists, and an image a row or none at all, to (B, dim) float32."""
+    def _stack(self, pictures: list[Image.Image]) -> tuple[Tensor, Tensor]:
+        return self.images.patches(pictures)
+
+    def _forward(self, ids: list[list[int]], images: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Token lists, and the patches and sizes of an image a row or None, to (B, dim) float32."""
         longest = max(map(len, ids))
         padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids], device=self.device)  # (B, T)
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in ids], device=self.device)
         seen = {}
-        if pictures:
-            patches, grid = self.images.patches(pictures)
+        if images is not None:
+            patches, grid = images
             seen["pixel_values"], seen["image_grid_thw"] = patches.to(self.device), grid.to(self.device)
             seen["mm_token_type_ids"] = (padded == self.prompt.pad).int()
         hidden = self.model(input_ids=padded, attention_mask=mask, use_cache=False, **seen).last_hidden_state
