@@ -72,7 +72,7 @@ STAGES = (
         "akt_spark.content.align:run",
         BRONZE,
         ("content.item_pairs", "content.encoders"),
-        ("split", "encoder", "alignment", "interest"),
+        ("split", "segments", "encoder", "alignment", "interest"),
     ),
     Stage(
         "embed",

@@ -12,13 +12,15 @@ from pyspark.sql import functions as F
 
 from akt_spark.content import registry, workers
 from akt_spark.content.encoders import EncoderSpec
+from akt_spark.content.encoders.tuned import TunedSpec
 from akt_spark.content.head import project_batches
+from akt_spark.content.prompts import PROMPT_COLUMNS
 from akt_spark.content.resources import embedding_profile
+from akt_spark.content.statistics import with_statistics
 from akt_spark.errors import DataError
 from akt_spark.stage import Context
 
 TABLE = "content.item_embeddings"
-PROMPT_COLUMNS = ("title", "description", "category", "brand", "price")
 
 
 @dataclass
@@ -50,8 +52,9 @@ def embed_catalogue(ctx: Context, spec: EncoderSpec) -> Embedded:
         chosen = pending.where(F.pmod(F.xxhash64("item_id"), F.lit(parts)) == part)
         print(f"embedding {report.rows:,} items with {spec.revision}, part {part + 1} of {parts}", flush=True)
         rows = items.join(chosen, on=["item_id", "content_hash"], how="left_semi")
-        encoded = _encode(ctx, rows, spec, math.ceil(report.rows / parts))
-        ctx.lake.merge(TABLE, encoded.withColumns({"revision": F.lit(spec.revision), "as_of": F.lit(None)}))
+        encoded = _encode(ctx, _with_statistics(ctx, rows, spec), spec, math.ceil(report.rows / parts))
+        as_of = spec.trained_until if isinstance(spec, TunedSpec) else None
+        ctx.lake.merge(TABLE, encoded.withColumns({"revision": F.lit(spec.revision), "as_of": F.lit(as_of)}))
     report.seconds = time.monotonic() - started
     report.notes = _summary(ctx, items, spec, report)
     return report
@@ -82,13 +85,22 @@ def _stale(rows: DataFrame, ctx: Context, revision: str) -> DataFrame:
     return rows.join(fresh.select("item_id", "content_hash"), on=["item_id", "content_hash"], how="left_anti")
 
 
+def _with_statistics(ctx: Context, rows: DataFrame, spec: EncoderSpec) -> DataFrame:
+    """Catalogue rows with the statistics that the encoder's prompt tells, if it tells any."""
+    if not isinstance(spec, TunedSpec) or spec.statistics_path is None:
+        return rows.withColumn("statistics", F.lit(None).cast("string"))
+    return with_statistics(rows, ctx.spark.read.parquet(f"file://{spec.statistics_path}"))
+
+
 def _encode(ctx: Context, rows: DataFrame, spec: EncoderSpec, count: int) -> DataFrame:
     """Encodes catalogue rows on the workers, images shipped only to encoders that look at them."""
     config = ctx.config.encoder
     slots = ctx.spark.sparkContext.defaultParallelism
     tasks = min(max(math.ceil(count / config.rows_per_task), slots), count)
     image = F.col("image") if spec.use_images else F.lit(None).cast("binary")
-    shipped = rows.select("item_id", "content_hash", *PROMPT_COLUMNS, image.alias("image")).repartition(tasks)
+    shipped = rows.select("item_id", "content_hash", *PROMPT_COLUMNS, "statistics", image.alias("image")).repartition(
+        tasks
+    )
     work = partial(workers.embed_items, spec=spec, config=config)
     return shipped.mapInArrow(work, workers.EMBEDDING_FIELDS, profile=embedding_profile(ctx.spark, config))
 

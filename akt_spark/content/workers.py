@@ -17,7 +17,7 @@ from akt_spark.config import EncoderConfig
 from akt_spark.content.arrow import vectors_to_arrow
 from akt_spark.content.batching import token_batches
 from akt_spark.content.encoders import Encoder, EncoderSpec
-from akt_spark.content.prompts import item_prompt
+from akt_spark.content.prompts import row_prompt
 from akt_spark.content.resources import task_device
 
 EMBEDDING_FIELDS = (
@@ -46,9 +46,7 @@ def embed_items(
     encoder = loaded_once(spec.revision, device, lambda: spec.load(device))
     for batch in batches:
         rows = batch.to_pylist()
-        texts = [
-            item_prompt(row["title"], row["category"], row["brand"], row["price"], row["description"]) for row in rows
-        ]
+        texts = [row_prompt(row) for row in rows]
         result = encode_rows(encoder, texts, [row["image"] for row in rows], config.batch_size, config.batch_tokens)
         failed = np.array([error is not None for error in result.errors], dtype=bool)
         columns = {
