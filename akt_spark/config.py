@@ -415,6 +415,12 @@ class AlignmentConfig(Section):
             raise ValueError("statistics needs method: lora; a frozen encoder could not learn to read them")
         return self
 
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """The keys on which trained weights depend."""
+        unread = {"checkpoint_steps"} if self.method == "lora" else True
+        return self.model_dump(exclude={"refresh_days": True, "run_on": True, "lora": unread})
+
 
 class InterestConfig(Section):
     """The user model: a causal transformer over aligned item vectors (method.md 3)."""

@@ -24,13 +24,11 @@ from akt_spark.features.pairs import item_pairs, positives_until
 from akt_spark.stage import Context
 
 PAIRS = "content.item_pairs"
-NOT_IN_A_MODEL = {"refresh_days", "run_on"}  # keys on which no weight depends
 
 
 def item_config_hash(config: Config, spec: EncoderSpec) -> str:
     """What an aligned item encoder depends on, apart from data and code."""
-    unread = {"lora"} if config.alignment.method == "head" else set()
-    return fingerprint(spec.revision, config.alignment.model_dump(exclude=NOT_IN_A_MODEL | unread))
+    return fingerprint(spec.revision, config.alignment.decisive)
 
 
 def train_items(ctx: Context, raw: EncoderSpec, notes: list[str]) -> EncoderRecord:

@@ -48,8 +48,7 @@ def stage_alignment(ctx: Context, data: PairData, item_ids: pd.Series, spec: Enc
         "statistics": statistics_hash(told) if told is not None else None,
     }
     content = save(vars(data))
-    decides = config.model_dump(exclude={"run_on", "refresh_days"})
-    identity = fingerprint(about, decides, hashlib.sha256(content).hexdigest())
+    identity = fingerprint(about, config.decisive, hashlib.sha256(content).hexdigest())
     folder = ctx.lake.artifact("alignments", "item", identity)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PAIRS).write_bytes(content)
