@@ -34,23 +34,25 @@ class CatalogueItems:
 
     texts: list[str]
     encoded: pa.ChunkedArray
+    places: np.ndarray  # of the items in ``encoded``, which is not sorted: Arrow cannot move more than 2 GB at once
 
     @classmethod
     def read(cls, folder: Path) -> CatalogueItems:
         """Staged items, in the order of their ids."""
         table = pq.read_table(folder)
-        ids = table.column("item_id").to_numpy()
-        table = table.take(np.argsort(ids, kind="stable"))
-        return cls([row_prompt(row) for row in table.drop(["image"]).to_pylist()], table.column("image"))
+        places = np.argsort(table.column("item_id").to_numpy(), kind="stable")
+        rows = table.drop(["image"]).take(places).to_pylist()
+        return cls([row_prompt(row) for row in rows], table.column("image"), places)
 
     def images(self, rows: np.ndarray) -> list[bytes | None]:
         """Images of some items."""
-        return [self.encoded[int(row)].as_py() for row in rows]
+        return [self.encoded[int(place)].as_py() for place in self.places[rows]]
 
 
 def train_staged(ctx: Context, folder: Path, spec: EncoderSpec) -> dict[str, float]:
-    """Trains where ``alignment.run_on`` says. The models then lie in the folder, and are the same wherever they were
-    trained, up to the rounding of another device or number of threads.
+    """Trains where ``alignment.run_on`` says; the models then lie in the folder.
+
+    They are the same wherever they were trained, up to the rounding of another device or number of threads.
 
     Returns:
         As `train_folder`.
