@@ -358,31 +358,74 @@ class EncoderConfig(Section):
         return self
 
 
-class AlignmentConfig(Section):
-    """Item alignment: co-click pairs and contrastive training (method.md 2)."""
+class LoraConfig(Section):
+    """Training of the encoder itself by low-rank adapters (method.md 2.3); read with ``method: lora`` only."""
 
-    pair_gap_days: PositiveFloat = Field(7.0, description="clicks of one user at most this far apart make a pair")
-    pair_window: PositiveInt = Field(5, description="a click pairs with at most this many next clicks of the user")
+    rank: PositiveInt = Field(16, description="rank of an adapter")
+    alpha: PositiveFloat = Field(32.0, description="an adapter's output is scaled by alpha / rank")
+    dropout: Share = Field(0.05, description="before an adapter")
+    learning_rate: PositiveFloat = Field(1e-4, description="of the adapters; alignment.learning_rate is the head's")
+    warmup: Share = Field(0.03, description="share of steps in which both rates rise; then they fall as a cosine")
+    micro_batch: PositiveInt = Field(32, description="items in memory with their gradients at a time (gradient cache)")
+    max_items: PositiveInt = Field(20_000, description="items whose text and image are trained on at most")
+    checkpoint_steps: PositiveInt = Field(50, description="steps between checkpoints: a killed training goes on there")
+
+
+class AlignmentConfig(Section):
+    """Item alignment: pairs of items and contrastive training (method.md 2)."""
+
+    method: Literal["head", "lora"] = Field(
+        "head", description="head: a projection of frozen vectors; lora: the encoder too, a GPU's work for large models"
+    )
+    run_on: Literal["driver", "executor"] = Field(
+        "driver", description="where it trains; executor: one task, with encoder.gpus_per_task GPUs"
+    )
+    pair_events: list[PositiveEvent] = Field(
+        ["click", "purchase"], min_length=1, description="positives that pair, each kind with its own kind"
+    )
+    pair_gap_days: PositiveFloat = Field(7.0, description="positives of one user at most this far apart make a pair")
+    pair_window: PositiveInt = Field(5, description="a positive pairs with at most this many next ones of the user")
+    pair_history: Annotated[int, Field(gt=0, le=1000)] = Field(
+        500, description="newest positives of a kind that a user's pairs are mined from: no heavy user fills a task"
+    )
     lift_gamma: Share = Field(0.5, description="popularity exponent of the pair score")
     lift_kappa: NonNegative = Field(5.0, description="shrinkage of the pair score")
     pairs_per_item: PositiveInt = Field(20, description="best-scored pairs kept an anchor")
     held_out_share: Share = Field(0.1, description="share of pairs kept to measure recall")
     min_held_out: PositiveInt = Field(50, description="fewer held-out pairs than this cannot judge an alignment")
-    max_pairs: PositiveInt = Field(500_000, description="pairs trained on at most: a sample by hash on the driver")
+    max_pairs: PositiveInt = Field(500_000, description="pairs trained on at most: a sample of anchors on the driver")
     max_candidates: PositiveInt = Field(100_000, description="items that recall searches at most, paired ones first")
     pairs_per_positive: PositiveInt = Field(100, description="an item is the positive of at most this many an epoch")
+    statistics: bool = Field(
+        False, description="lora: the prompt tells CTR, CVR, carts and exposures of the training period in deciles"
+    )
     dim: PositiveInt = Field(128, description="length of an aligned vector")
     hidden: PositiveInt = Field(512, description="width of the projection head")
     temperature: PositiveFloat = Field(0.05, description="of the contrastive loss")
-    false_negative_margin: NonNegative = Field(
-        0.1, description="in-batch negatives this much above the pair are masked"
+    false_negative_margin: NonNegative = Field(0.1, description="negatives this much above the pair are masked")
+    hard_negatives: NonNegativeInt = Field(
+        4, description="an anchor, from the second epoch on: near items of its leaf category that do not go with it"
     )
     batch_size: PositiveInt = Field(512, description="pairs a step")
     epochs: PositiveInt = Field(10, description="passes over the pairs at most; the best on held-out pairs is kept")
-    learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
+    patience: PositiveInt = Field(3, description="epochs without a better recall after which training stops")
+    learning_rate: PositiveFloat = Field(1e-3, description="of the head (AdamW)")
+    lora: LoraConfig = LoraConfig()
     recall_at: PositiveInt = Field(50, description="k of the recall that the gate compares, aligned against raw")
     refresh_days: PositiveInt = Field(30, description="an encoder younger than this is reused")
     seed: int = Field(1, description="of initialisation, split and batches")
+
+    @model_validator(mode="after")
+    def _only_a_trained_encoder_reads_statistics(self) -> Self:
+        if self.statistics and self.method == "head":
+            raise ValueError("statistics needs method: lora; a frozen encoder could not learn to read them")
+        return self
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """The keys on which trained weights depend."""
+        unread = {"checkpoint_steps"} if self.method == "lora" else True
+        return self.model_dump(exclude={"refresh_days": True, "run_on": True, "lora": unread})
 
 
 class InterestConfig(Section):

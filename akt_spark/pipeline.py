@@ -74,7 +74,7 @@ STAGES = (
         "akt_spark.content.align:run",
         BRONZE,
         ("content.item_pairs", "content.encoders", RAW_ENCODERS),
-        ("split", "encoder", "alignment", "interest"),
+        ("split", "segments", "encoder", "alignment", "interest"),
     ),
     Stage(
         "embed",

@@ -3,7 +3,7 @@
 -- clustered by: item_id
 CREATE TABLE IF NOT EXISTS content.item_embeddings (
   item_id STRING NOT NULL COMMENT 'the item',
-  revision STRING NOT NULL COMMENT 'the encoder revision that made the vector (content.encoders), raw or aligned',
+  revision STRING NOT NULL COMMENT 'the encoder revision that made the vector (content.encoders): raw, tuned or aligned',
   content_hash STRING NOT NULL COMMENT 'hash of the catalogue row that the encoder saw (bronze.items)',
   as_of DATE COMMENT 'last day whose events the encoder could know; null for raw encoders, which know none',
   image_missing BOOLEAN COMMENT 'true when the encoder was given no image',

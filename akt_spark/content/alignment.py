@@ -1,35 +1,28 @@
-"""Training of the projection head on co-click pairs, in one process (method.md 2.3)."""
+"""Contrastive training on pairs of items, in one process (method.md 2.3)."""
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass
+import math
+import time
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from akt_spark.config import AlignmentConfig
-from akt_spark.content.contrastive import KnownPairs, info_nce, recall_at
+from akt_spark.config import AlignmentConfig, fingerprint
+from akt_spark.content import alignment_checkpoint as checkpoint
+from akt_spark.content import gradient_cache
+from akt_spark.content.aligner import Aligner, HeadAligner, TunedAligner
+from akt_spark.content.alignment_batches import EpochBatches, PairData, halves
+from akt_spark.content.alignment_checkpoint import Progress, State
+from akt_spark.content.contrastive import KnownPairs, recall_at
+from akt_spark.content.hard_negatives import hard_pools
 from akt_spark.content.head import ProjectionHead
+from akt_spark.errors import DataError
 
 DROPOUT = 0.1
-MEASURED_PAIRS = 10_000  # a recall over more is no more telling
-
-
-@dataclass(frozen=True)
-class PairData:
-    """Items and pairs on the driver.
-
-    Attributes:
-        vectors: (N, raw_dim) float32, L2-normalised raw vectors.
-        train: (P, 2) positions of anchor and positive.
-        held_out: (Q, 2) likewise, never trained on.
-    """
-
-    vectors: np.ndarray
-    train: np.ndarray
-    held_out: np.ndarray
+GRADIENT_NORM = 1.0  # clipped, so that no odd batch throws a large encoder off
 
 
 def train_head(data: PairData, config: AlignmentConfig) -> tuple[ProjectionHead, dict[str, float]]:
@@ -38,78 +31,125 @@ def train_head(data: PairData, config: AlignmentConfig) -> tuple[ProjectionHead,
     Returns:
         The head, and recall of raw and aligned vectors on the other half, which no choice was made on.
     """
-    generator = torch.Generator().manual_seed(config.seed)
-    torch.manual_seed(config.seed)  # initialisation and dropout
-    raw, known = torch.from_numpy(data.vectors), KnownPairs(data.train, len(data.vectors))
-    choose, judge = _halves(data.held_out, config.seed)
-
-    def recall(vectors: Tensor, pairs: np.ndarray) -> float:
-        return recall_at(config.recall_at, vectors, pairs, known)
-
+    torch.manual_seed(config.seed)  # initialisation
+    raw = torch.from_numpy(data.vectors)
     head = ProjectionHead(raw.shape[1], config.hidden, config.dim, DROPOUT)
     head.start_from(raw)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=0.01)
-    best, best_recall, best_epoch = copy.deepcopy(head.state_dict()), -1.0, 0
-    for epoch in range(1, config.epochs + 1):
-        pairs = _epoch_pairs(data.train, config, generator)
-        loss = _train_epoch(head, optimizer, raw, pairs, known, config)
-        reached = recall(torch.from_numpy(head.project(data.vectors)), choose)
-        print(f"alignment epoch {epoch}: loss {loss:.3f}, recall@{config.recall_at} {reached:.3f}", flush=True)
-        if reached > best_recall:
-            best, best_recall, best_epoch = copy.deepcopy(head.state_dict()), reached, epoch
-    head.load_state_dict(best)
-    aligned = torch.from_numpy(head.project(data.vectors))
-    return head, {
-        "recall_raw": recall(raw, judge),
-        "recall_aligned": recall(aligned, judge),
-        "epoch": float(best_epoch),
-        "pairs": float(len(data.train)),
-        "held_out_pairs": float(len(data.held_out)),
-    }
+    return head, Alignment(HeadAligner(head, raw), data, config, "head").train()
 
 
-def _halves(held_out: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two disjoint random parts; the directions of one pair stay together."""
-    unordered, pair = np.unique(np.sort(held_out, axis=1), axis=0, return_inverse=True)
-    first = np.random.default_rng(seed).permutation(len(unordered))[pair.ravel()] % 2 == 0
-    return held_out[first][:MEASURED_PAIRS], held_out[~first][:MEASURED_PAIRS]
+def train_tuned(
+    aligner: TunedAligner, data: PairData, config: AlignmentConfig, file: Path | None = None
+) -> dict[str, float]:
+    """Trains adapters and head from a trained head on (arXiv 2202.10054: a random one would distort the encoder).
+
+    Args:
+        aligner: with that head.
+        data: pairs over its items.
+        config: how.
+        file: of checkpoints; a training that was killed goes on from there. It stays, at the end of the training.
+
+    Returns:
+        As `train_head`.
+    """
+    return Alignment(aligner, data, config, "lora", file).train()
 
 
-def _epoch_pairs(train: np.ndarray, config: AlignmentConfig, generator: torch.Generator) -> np.ndarray:
-    """The pairs of one epoch in random order, each item the positive of at most ``pairs_per_positive``."""
-    pairs = train[torch.randperm(len(train), generator=generator).numpy()]
-    order = np.argsort(pairs[:, 1], kind="stable")
-    positive = pairs[order, 1]
-    place = np.arange(len(order)) - np.searchsorted(positive, positive)
-    return pairs[np.sort(order[place < config.pairs_per_positive])]
+class Alignment:
+    """One training; see `train`."""
 
+    def __init__(
+        self, aligner: Aligner, data: PairData, config: AlignmentConfig, name: str, file: Path | None = None
+    ) -> None:
+        self.aligner, self.data, self.config, self.name, self.file = aligner, data, config, name, file
+        self.tuned = isinstance(aligner, TunedAligner)
+        self.known = KnownPairs(data.train, len(data.vectors))
+        self.choose, self.judge = halves(data.held_out, config.seed)
+        self.optimizer = torch.optim.AdamW(aligner.parameter_groups(config.learning_rate), weight_decay=0.01)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.weights: State = {name: p for name, p in aligner.named_parameters() if p.requires_grad}
 
-def _train_epoch(
-    head: ProjectionHead,
-    optimizer: torch.optim.Optimizer,
-    raw: Tensor,
-    pairs: np.ndarray,
-    known: KnownPairs,
-    config: AlignmentConfig,
-) -> float:
-    """One pass; returns the mean loss. A short last batch is dropped unless it is the only one."""
-    head.train()
-    log_q = torch.from_numpy(np.log((np.bincount(pairs.ravel(), minlength=len(raw)) + 1e-9) / pairs.size)).float()
-    size = min(config.batch_size, len(pairs))
-    losses = []
-    for start in range(0, len(pairs) - size + 1, size):
-        a, b = pairs[start : start + size].T
-        scores = head(raw[a]) @ head(raw[b]).T
-        forward, backward = (
-            torch.from_numpy(known.mask(x, y) | (y[:, None] == y[None, :]) | (x[:, None] == y[None, :]))
-            for x, y in ((a, b), (b, a))
+    def train(self) -> dict[str, float]:
+        """Runs until the last epoch, or until ``patience`` epochs brought nothing, and puts the best weights in place.
+
+        Returns:
+            Recall of raw and aligned vectors on the pairs that judge; the epoch kept; numbers of pairs.
+        """
+        config = self.config
+        progress = checkpoint.resume(self.file, self.weights, self.optimizer) if self.file else Progress()
+        while progress.epoch <= config.epochs and progress.epoch - progress.best_epoch <= config.patience:
+            self._epoch(progress)
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(progress.best[name])
+        return {
+            "recall_raw": self._recall(torch.from_numpy(self.data.vectors), self.judge),
+            "recall_aligned": self._recall(self.aligner.all_vectors(), self.judge),
+            "epoch": float(progress.best_epoch),
+            "pairs": float(len(self.data.train)),
+            "held_out_pairs": float(len(self.data.held_out)),
+        }
+
+    def _epoch(self, progress: Progress) -> None:
+        """Goes on with the running epoch to its end, and measures it."""
+        config, started, first = self.config, time.monotonic(), progress.step
+        if config.hard_negatives and progress.epoch > 1 and first == 0:
+            anchors = np.unique(self.data.train[:, 0])
+            progress.pools = hard_pools(self.aligner.all_vectors(), anchors, self.data.category, self.known)
+        batches = EpochBatches(self.data, self.known, progress.pools, config, progress.epoch)
+        losses = []
+        for step in range(first, len(batches)):
+            losses.append(self._step(batches, progress.epoch, step))
+            progress.step = step + 1
+            if self.file and progress.step % config.lora.checkpoint_steps == 0:
+                checkpoint.save(self.file, progress, self.weights, self.optimizer)
+        seconds = time.monotonic() - started
+        reached = self._recall(self.aligner.all_vectors(), self.choose)
+        print(
+            f"alignment {self.name}, epoch {progress.epoch}: loss {np.mean(losses or [math.nan]):.3f}, "
+            f"{len(losses) * batches.size / seconds:,.0f} pairs/s, recall@{config.recall_at} {reached:.3f}",
+            flush=True,
         )
-        loss = (
-            info_nce(scores, log_q[b], forward, config.temperature, config.false_negative_margin)
-            + info_nce(scores.T, log_q[a], backward, config.temperature, config.false_negative_margin)
-        ) / 2
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return float(np.mean(losses))
+        if reached > progress.best_recall:
+            progress.best_epoch, progress.best_recall = progress.epoch, reached
+            progress.best = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        if self.file:
+            checkpoint.save(self.file, progress, self.weights, self.optimizer)
+
+    def _step(self, batches: EpochBatches, epoch: int, step: int) -> float:
+        self.aligner.train()
+        torch.manual_seed(int(fingerprint(self.config.seed, epoch, step), 16) % 2**63)  # dropout
+        batch = batches[step]
+        self._set_rates((epoch - 1) * len(batches) + step, self.config.epochs * len(batches))
+        self.optimizer.zero_grad()
+        loss = gradient_cache.backward(
+            lambda places: self.aligner(batch.items[places]), self.aligner.parts(batch.items), batch.loss
+        )
+        if not math.isfinite(loss):
+            raise DataError(
+                f"alignment {self.name} diverged in epoch {epoch}: its loss is {loss}; lower alignment.learning_rate "
+                f"({self.config.learning_rate:g}) or alignment.lora.learning_rate ({self.config.lora.learning_rate:g})"
+            )
+        if self.tuned:
+            torch.nn.utils.clip_grad_norm_(self.weights.values(), GRADIENT_NORM)
+        self.optimizer.step()
+        return loss
+
+    def _set_rates(self, step: int, steps: int) -> None:
+        """The head alone learns at a constant rate; adapters by warm-up and cosine."""
+        if self.tuned:
+            factor = warmup_cosine(step, steps, self.config.lora.warmup)
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * factor
+
+    def _recall(self, vectors: Tensor, pairs: np.ndarray) -> float:
+        return recall_at(self.config.recall_at, vectors.cpu(), pairs, self.known)
+
+
+def warmup_cosine(step: int, steps: int, warmup: float) -> float:
+    """The share of the learning rate: rising over the first ``warmup`` of all steps, then half a cosine down to 0."""
+    rising = math.ceil(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    return (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1))) / 2

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,20 @@ WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
 
 def weights_hash(model: nn.Module) -> str:
     """A short hash of every weight."""
-    return fingerprint(save(_state(model)).hex())
+    return fingerprint(save(_plain(model.state_dict())).hex())
+
+
+def state_hash(state: Mapping[str, Tensor], *beside: Any) -> str:
+    """A short hash of named weights, and of JSON-like values beside them; their order does not matter."""
+    return fingerprint(hashlib.sha256(save(_plain(dict(sorted(state.items()))))).hexdigest(), *beside)
 
 
 def save_model(folder: Path, model: nn.Module, description: dict[str, Any]) -> None:
+    """Writes a model folder; see `save_state`."""
+    save_state(folder, model.state_dict(), description)
+
+
+def save_state(folder: Path, state: Mapping[str, Tensor], description: dict[str, Any]) -> None:
     """Writes a model folder so that it is there whole or not at all.
 
     A folder that exists is left alone: its name holds the revision, so it has the same content.
@@ -31,7 +43,7 @@ def save_model(folder: Path, model: nn.Module, description: dict[str, Any]) -> N
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    (unfinished / WEIGHTS).write_bytes(save(_state(model)))
+    (unfinished / WEIGHTS).write_bytes(save(_plain(state)))
     (unfinished / DESCRIPTION).write_text(json.dumps(description, indent=2, sort_keys=True))
     unfinished.rename(folder)
 
@@ -41,5 +53,5 @@ def load_model(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return load((Path(folder) / WEIGHTS).read_bytes()), json.loads((Path(folder) / DESCRIPTION).read_text())
 
 
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,12 +34,35 @@ class KnownPairs:
         return known[:, place]
 
 
-def info_nce(scores: Tensor, log_q: Tensor, known: Tensor, temperature: float, margin: float) -> Tensor:
-    """The loss of anchors against in-batch candidates::
+@dataclass(frozen=True)
+class HardNegatives:
+    """Candidates of single anchors.
+
+    Attributes:
+        scores: (B, K) cosines.
+        log_q: (B, K) as of `info_nce`; a pool of which a share was drawn for each anchor: log(share / B).
+        absent: (B, K) bool, places without a candidate.
+    """
+
+    scores: Tensor
+    log_q: Tensor
+    absent: Tensor
+
+
+def info_nce(
+    scores: Tensor,
+    log_q: Tensor,
+    known: Tensor,
+    temperature: float,
+    margin: float,
+    hard: HardNegatives | None = None,
+) -> Tensor:
+    """The loss of anchors against in-batch candidates, and against hard negatives of their own::
 
         l(a) = -log exp(s_ab / tau - log q_b) / sum_j m_aj exp(s_aj / tau - log q_j)
 
-    m_aj is 0 where j is known to go with a, or where s_aj > s_ab + margin: likely false negatives.
+    m_aj is 0 where j is known to go with a, or where s_aj > s_ab + margin: likely false negatives. B q_j is how often j
+    is expected among the candidates, so that the sum estimates that over all items, whichever way j was drawn.
 
     Args:
         scores: (B, B) cosines; the positive of row i stands in column i.
@@ -45,11 +70,18 @@ def info_nce(scores: Tensor, log_q: Tensor, known: Tensor, temperature: float, m
         known: (B, B) bool.
         temperature: tau.
         margin: of the false-negative rule.
+        hard: further candidates.
     """
-    false_negative = known | (scores > scores.diagonal()[:, None] + margin)
+    log_q, known = log_q.expand_as(scores), known.clone()
+    positive = scores.diagonal()[:, None]
+    if hard is not None:
+        scores = torch.cat([scores, hard.scores], dim=1)
+        log_q = torch.cat([log_q, hard.log_q.expand_as(hard.scores)], dim=1)
+        known = torch.cat([known, hard.absent], dim=1)
+    false_negative = known | (scores > positive + margin)
     false_negative.fill_diagonal_(False)
     logits = (scores / temperature - log_q).masked_fill(false_negative, float("-inf"))
-    return F.cross_entropy(logits, torch.arange(len(scores)))
+    return F.cross_entropy(logits, torch.arange(len(scores), device=scores.device))
 
 
 def recall_at(k: int, vectors: Tensor, pairs: np.ndarray, known: KnownPairs, rows_at_once: int = 1024) -> float:

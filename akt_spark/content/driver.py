@@ -7,7 +7,7 @@ import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from akt_spark.content.alignment import PairData
+from akt_spark.content.alignment_batches import PairData
 from akt_spark.content.arrow import vectors_from_arrow
 from akt_spark.content.head import ProjectionHead
 from akt_spark.content.interest_training import ClickData
@@ -17,39 +17,49 @@ from akt_spark.features.pairs import clicks_until
 from akt_spark.stage import Context
 
 CATEGORIES = 1000  # rarer leaf categories are not predicted
-FEW_CLICKS = 10
 
 
-def pair_data(ctx: Context, revision: str, clicks: DataFrame) -> tuple[PairData, dict[str, float], list[str]]:
+def pair_data(ctx: Context, revision: str) -> tuple[PairData, pd.Series, list[str]]:
     """Pairs of ``content.item_pairs`` with the raw vectors of their items and of others that recall searches.
 
     Returns:
-        The data; the share of items with a pair, by clicks; and lines for the summary.
+        The data; the item_id of its N items; and lines for the summary.
     """
     config = ctx.config.alignment
     stored = ctx.lake.read("content.item_pairs")
     all_pairs = stored.count()
+    # whole anchors: a sample of single pairs would leave each with few of its partners
     pairs = _sample(stored, all_pairs, config.max_pairs, "item_id", "positive_id").toPandas()
-    paired = stored.select("item_id").union(stored.select("positive_id")).distinct().withColumn("paired", F.lit(True))
-    items = item_vectors(ctx, revision).join(paired, on="item_id", how="left")
+    limit = min(config.max_candidates, config.lora.max_items) if config.method == "lora" else config.max_candidates
+    ends = pd.DataFrame({"item_id": _first_items(pairs, limit), "paired": True})
+    items = item_vectors(ctx, revision).join(
+        ctx.spark.createDataFrame(ends, "item_id STRING, paired BOOLEAN"), on="item_id", how="left"
+    )
     count = items.count()
-    ids, vectors = _collect(_candidates(items, count, config.max_candidates), ("item_id",), "vector")
+    catalogue = ctx.lake.read("bronze.items").select("item_id", F.try_element_at("category", F.lit(-1)).alias("leaf"))
+    chosen = _candidates(items, count, limit).join(catalogue, on="item_id", how="left")
+    ids, vectors = _collect(chosen, ("item_id", "leaf"), "vector")
     place = pd.Series(np.arange(len(ids)), index=ids["item_id"])
     ends = np.stack([place.reindex(pairs[name]).to_numpy() for name in ("item_id", "positive_id")], axis=1)
     there = ~np.isnan(ends).any(axis=1)  # an item whose embedding failed has no vector
     ends, held_out = ends[there].astype(np.int64), pairs["held_out"].to_numpy(dtype=bool)[there]
-    coverage = _coverage(items, clicks)
     notes = [
-        f"pairs: {all_pairs:,} of co-clicked items, {(~held_out).sum():,} trained on, {held_out.sum():,} held out"
+        f"pairs: {all_pairs:,} in content.item_pairs, {(~held_out).sum():,} trained on, {held_out.sum():,} held out"
         + (f" (a sample: alignment.max_pairs is {config.max_pairs:,})" if all_pairs > config.max_pairs else ""),
-        f"pairs cover {coverage['coverage_few_clicks']:.1%} of items with fewer than {FEW_CLICKS} clicks, "
-        f"{coverage['coverage_more_clicks']:.1%} of the others",
     ]
     if count > len(ids):
-        notes.append(f"recall searches {len(ids):,} of {count:,} items (alignment.max_candidates)")
+        key = "alignment.lora.max_items" if limit < config.max_candidates else "alignment.max_candidates"
+        notes.append(f"pairs and recall are of {len(ids):,} of {count:,} items ({key})")
     order = np.lexsort((ends[:, 1], ends[:, 0]))  # nothing may depend on the order that Spark returns
     ends, held_out = ends[order], held_out[order]
-    return PairData(vectors, ends[~held_out], ends[held_out]), coverage, notes
+    category = pd.factorize(ids["leaf"], sort=True)[0].astype(np.int64)
+    return PairData(vectors, ends[~held_out], ends[held_out], category), ids["item_id"], notes
+
+
+def _first_items(pairs: pd.DataFrame, limit: int) -> np.ndarray:
+    """At most ``limit`` items of pairs: those of the first pairs, anchors in the order of a hash."""
+    order = pd.util.hash_array(pairs["item_id"].to_numpy(dtype=object)).argsort(kind="stable")
+    return pd.unique(pairs[["item_id", "positive_id"]].iloc[order].to_numpy().ravel())[:limit]
 
 
 def click_data(ctx: Context, item: EncoderRecord, head: ProjectionHead) -> ClickData:
@@ -78,8 +88,8 @@ def click_data(ctx: Context, item: EncoderRecord, head: ProjectionHead) -> Click
 
 
 def _sample(rows: DataFrame, count: int, limit: int, *key: str) -> DataFrame:
-    """At most ``limit`` rows, the same ones every time."""
-    return rows if count <= limit else rows.orderBy(F.xxhash64(*key), *key).limit(limit)
+    """At most ``limit`` rows, the same ones every time; those of one value of the first column stay together."""
+    return rows if count <= limit else rows.orderBy(F.xxhash64(key[0]), *key).limit(limit)
 
 
 def _candidates(items: DataFrame, count: int, limit: int) -> DataFrame:
@@ -97,15 +107,3 @@ def _collect(rows: DataFrame, columns: tuple[str, ...], vector: str) -> tuple[pd
     flat = table.column(vector)
     dim = len(flat[0]) if len(flat) else 1
     return frame.iloc[order].reset_index(drop=True), vectors_from_arrow(flat, dim)[order]
-
-
-def _coverage(items: DataFrame, clicks: DataFrame) -> dict[str, float]:
-    """Share of items that have a pair, among items with few and with more clicks."""
-    counts = clicks.groupBy("item_id").agg(F.count("*").alias("clicks"))
-    few = F.coalesce("clicks", F.lit(0)) < FEW_CLICKS
-    has_pair = F.col("paired").isNotNull().cast("double")
-    shares = items.join(counts, on="item_id", how="left").agg(
-        F.avg(F.when(few, has_pair)).alias("coverage_few_clicks"),
-        F.avg(F.when(~few, has_pair)).alias("coverage_more_clicks"),
-    )
-    return {name: value or 0.0 for name, value in shares.head().asDict().items()}

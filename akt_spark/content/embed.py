@@ -5,22 +5,23 @@ from __future__ import annotations
 from akt_spark.content import registry
 from akt_spark.content.encoders import encoder_spec
 from akt_spark.content.items import embed_catalogue, project_catalogue
+from akt_spark.content.reading import reading_spec
 from akt_spark.content.users import embed_users
 from akt_spark.errors import MissingInput
 from akt_spark.stage import Context, Outcome
 
 
 def run(ctx: Context) -> Outcome:
-    """Encodes what is new or has changed: raw item vectors, aligned item vectors, user vectors.
+    """Encodes what is new or has changed: raw (or tuned) item vectors, aligned item vectors, user vectors.
 
     Raises:
         MissingInput: when no aligned encoder is registered, or it was aligned on another raw encoder than configured.
         DataError: when too many items could not be encoded.
     """
-    spec = encoder_spec(ctx.config.encoder)
     item, user = (registry.current(ctx.lake, entity, ctx.ds) for entity in ("item", "user"))
-    if item.base_revision != spec.revision or user.base_revision != item.revision:
-        detail = f"has no item and user encoder that belong together and to {spec.revision}, the configured encoder"
+    spec = reading_spec(ctx.lake, item, encoder_spec(ctx.config.encoder))
+    if user.base_revision != item.revision:
+        detail = f"has no user encoder that belongs to {item.revision}, the item encoder in use"
         raise MissingInput(registry.TABLE, "align_encoder", detail)
     steps = [embed_catalogue(ctx, spec), project_catalogue(ctx, item), embed_users(ctx, user)]
     notes = [note for step in steps for note in step.notes]

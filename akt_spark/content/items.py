@@ -16,16 +16,18 @@ from pyspark.sql import functions as F
 
 from akt_spark.content import registry, workers
 from akt_spark.content.encoders import EncoderSpec
+from akt_spark.content.encoders.tuned import TunedSpec
 from akt_spark.content.head import project_batches
 from akt_spark.content.model_process import PackedSpec
+from akt_spark.content.prompts import PROMPT_COLUMNS
 from akt_spark.content.raw_encoders import hold_to_record
 from akt_spark.content.resources import attempts, embedding_profile
+from akt_spark.content.statistics import with_statistics
 from akt_spark.content.throughput import Work, work_accumulator
 from akt_spark.errors import DataError, EncoderError
 from akt_spark.stage import Context
 
 TABLE = "content.item_embeddings"
-PROMPT_COLUMNS = ("title", "description", "category", "brand", "price")
 
 
 @dataclass
@@ -60,9 +62,10 @@ def embed_catalogue(ctx: Context, spec: EncoderSpec) -> Embedded:
         chosen = pending.where(F.pmod(F.xxhash64("item_id"), F.lit(waves)) == wave)
         print(f"embedding {report.rows:,} items with {spec.revision}, wave {wave + 1} of {waves}", flush=True)
         rows = items.join(chosen, on=["item_id", "content_hash"], how="left_semi")
-        encoded = _encode(ctx, rows, spec, math.ceil(report.rows / waves), work)
+        encoded = _encode(ctx, _with_statistics(ctx, rows, spec), spec, math.ceil(report.rows / waves), work)
+        as_of = spec.trained_until if isinstance(spec, TunedSpec) else None
         with _clear_failures():
-            ctx.lake.merge(TABLE, encoded.withColumns({"revision": F.lit(spec.revision), "as_of": F.lit(None)}))
+            ctx.lake.merge(TABLE, encoded.withColumns({"revision": F.lit(spec.revision), "as_of": F.lit(as_of)}))
     report.seconds = time.monotonic() - started
     report.notes = _summary(ctx, items, spec, report, work.value)
     return report
@@ -93,11 +96,18 @@ def _stale(rows: DataFrame, ctx: Context, revision: str) -> DataFrame:
     return rows.join(fresh.select("item_id", "content_hash"), on=["item_id", "content_hash"], how="left_anti")
 
 
+def _with_statistics(ctx: Context, rows: DataFrame, spec: EncoderSpec) -> DataFrame:
+    """Catalogue rows with the statistics that the encoder's prompt tells, if it tells any."""
+    if not isinstance(spec, TunedSpec) or spec.statistics_path is None:
+        return rows.withColumn("statistics", F.lit(None).cast("string"))
+    return with_statistics(rows, ctx.spark.read.parquet(f"file://{spec.statistics_path}"))
+
+
 def _encode(ctx: Context, rows: DataFrame, spec: EncoderSpec, count: int, work: Accumulator[Work]) -> DataFrame:
     """Encodes catalogue rows on the workers, images shipped only to encoders that look at them."""
     config = ctx.config.encoder
     image = F.col("image") if spec.use_images else F.lit(None).cast("binary")
-    shipped = rows.select("item_id", "content_hash", *PROMPT_COLUMNS, image.alias("image"))
+    shipped = rows.select("item_id", "content_hash", *PROMPT_COLUMNS, "statistics", image.alias("image"))
     slots = ctx.spark.sparkContext.defaultParallelism
     tasks = slots * math.ceil(count / config.rows_per_task / slots)  # all slots end a wave together
     encode = partial(

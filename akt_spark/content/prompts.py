@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from akt_spark.config import fingerprint
 
 DESCRIPTION_WORDS = 60
+PROMPT_COLUMNS = ("title", "category", "brand", "price", "description")
 
 
 def item_prompt(
@@ -17,19 +19,27 @@ def item_prompt(
     brand: str | None = None,
     price: float | None = None,
     description: str | None = None,
+    statistics: str | None = None,
 ) -> str:
-    """The text of an item (method.md 2.2), without statistics: the encoder is frozen and could not learn to read them.
+    """The text of an item (method.md 2.2), with statistics only for an encoder that was trained to read them.
 
-    Absent fields leave no trace. Nothing depends on other items, so a vector is stale only when its own row changes.
+    Absent fields leave no trace. Nothing depends on other items, and statistics are those of the training period, kept
+    with the encoder: a vector is stale only when its own row changes.
     """
     fields = {
         "Title": title,
         "Category": " > ".join(part for part in category or () if part),
         "Brand": brand,
         "Price": price_band(price),
+        "Stats": statistics,
         "Description": " ".join((description or "").split()[:DESCRIPTION_WORDS]),
     }
     return ". ".join(f"{name}: {text.strip()}" for name, text in fields.items() if text and text.strip())
+
+
+def row_prompt(row: Mapping[str, Any]) -> str:
+    """The text of a catalogue row: PROMPT_COLUMNS, and ``statistics`` where there are any."""
+    return item_prompt(*(row[name] for name in PROMPT_COLUMNS), statistics=row.get("statistics"))
 
 
 def price_band(price: float | None) -> str | None:

@@ -66,6 +66,13 @@ def current(lake: Lake, entity: str, ds: date) -> EncoderRecord:
     return EncoderRecord(**rows[0].asDict())
 
 
+def tuned(lake: Lake, revision: str | None) -> EncoderRecord | None:
+    """The registered tuned encoder of a revision; None where that is of no tuned one."""
+    of_revision = (F.col("revision") == F.lit(revision)) & (F.col("stage") == "tuned")
+    rows = lake.read(TABLE).where(of_revision & (F.col("status") == "registered")).drop("chosen_at").head(1)
+    return EncoderRecord(**rows[0].asDict()) if rows else None
+
+
 def current_revision(lake: Lake, entity: str, ds: date) -> str:
     """Revision of the `current` encoder: the one whose rows in ``content.<entity>_embeddings`` are to be used."""
     return current(lake, entity, ds).revision
@@ -74,7 +81,7 @@ def current_revision(lake: Lake, entity: str, ds: date) -> str:
 def reusable(lake: Lake, entity: str, config_hash: str, train_end: date, refresh_days: int) -> EncoderRecord | None:
     """The newest registered encoder of this configuration trained until at most ``refresh_days`` before ``train_end``.
 
-    Never one that has seen later days; none whose folder is gone.
+    Never one that has seen later days; none whose folder, or that of the tuned encoder below it, is gone.
     """
     lake.register(TABLE)
     fits = (
@@ -86,6 +93,8 @@ def reusable(lake: Lake, entity: str, config_hash: str, train_end: date, refresh
     )
     rows = lake.read(TABLE).where(fits).orderBy(F.desc("trained_until"), F.desc("chosen_at")).drop("chosen_at")
     for row in rows.limit(10).collect():
-        if model_folder(lake, row["revision"]).is_dir():
-            return EncoderRecord(**row.asDict())
+        encoder = EncoderRecord(**row.asDict())
+        needed = filter(None, (encoder, tuned(lake, encoder.base_revision)))
+        if all(model_folder(lake, one.revision).is_dir() for one in needed):
+            return encoder
     return None

@@ -18,7 +18,7 @@ from akt_spark.config import EncoderConfig
 from akt_spark.content.encoding import Rows
 from akt_spark.content.model_pool import end_idle_models, leased
 from akt_spark.content.model_process import PackedSpec
-from akt_spark.content.prompts import item_prompt
+from akt_spark.content.prompts import row_prompt
 from akt_spark.content.resources import task_device
 from akt_spark.content.results import COLUMNS
 from akt_spark.content.throughput import Work
@@ -64,10 +64,7 @@ def embed_items(
     with leased(spec, task_device(config.device), stall_seconds) as process:
         for window in _windows(batches, WINDOW_BYTES):
             rows = window.drop_columns(["item_id", "content_hash", "image"]).to_pylist()
-            texts = [
-                item_prompt(row["title"], row["category"], row["brand"], row["price"], row["description"])
-                for row in rows
-            ]
+            texts = [row_prompt(row) for row in rows]
             names = window.column("item_id").to_pylist()
             images = window.column("image").to_pylist()
             result, work = process.encode(Rows(texts, images), names, config.batch_size, config.batch_tokens)

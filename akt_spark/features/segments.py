@@ -25,8 +25,14 @@ def segments(lake: Lake, entity: str, as_of: date, config: SegmentConfig) -> Dat
     active = activity_as_of(lake.read(f"features.{entity}_activity"), as_of)
     known = lake.read(f"features.{entity}_index").select(id_column).join(active, on=id_column, how="left")
     counts = known.select(id_column, *(F.coalesce(name, F.lit(0)).alias(name) for name in ("impressions", "clicks")))
-    with_role = _by_share(counts, config) if config.rule == "quantile" else counts.withColumn("role", _by_count(config))
-    return with_role.select(id_column, "impressions", "clicks", _segment(config).alias("segment"), "role")
+    return with_role(counts, config).select(
+        id_column, "impressions", "clicks", _segment(config).alias("segment"), "role"
+    )
+
+
+def with_role(counts: DataFrame, config: SegmentConfig) -> DataFrame:
+    """Adds ``role`` (teacher, student, none) to ids with their ``impressions``."""
+    return _by_share(counts, config) if config.rule == "quantile" else counts.withColumn("role", _by_count(config))
 
 
 def _segment(config: SegmentConfig) -> Column:

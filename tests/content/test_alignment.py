@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from akt_spark.config import AlignmentConfig
-from akt_spark.content.alignment import PairData, _halves, train_head
+from akt_spark.content.alignment import train_head
+from akt_spark.content.alignment_batches import PairData, halves
 from akt_spark.content.head import ProjectionHead
 
 ITEMS, GROUPS, DIM = 120, 8, 32
@@ -25,7 +26,7 @@ def pair_data(planted: bool) -> PairData:
         a, b = a[same], b[same]
     chosen = rng.choice(len(a), 700, replace=False)
     pairs = np.stack([a[chosen], b[chosen]], axis=1)
-    return PairData(vectors, pairs[200:], pairs[:200])
+    return PairData(vectors, pairs[200:], pairs[:200], np.arange(ITEMS) % GROUPS // 2)
 
 
 def test_training_on_planted_pairs_raises_recall_of_pairs_it_never_saw():
@@ -49,7 +50,7 @@ def test_the_same_seed_gives_the_same_head_and_another_seed_another():
 
 def test_the_pairs_that_choose_the_epoch_are_not_those_that_judge():
     held_out = pair_data(planted=True).held_out
-    choose, judge = _halves(np.concatenate([held_out, held_out[:, ::-1]]), seed=1)
+    choose, judge = halves(np.concatenate([held_out, held_out[:, ::-1]]), seed=1)
     unordered = [{tuple(sorted(pair)) for pair in half.tolist()} for half in (choose, judge)]
     assert not unordered[0] & unordered[1]
     assert len(choose) + len(judge) == 2 * len(held_out)

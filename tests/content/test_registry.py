@@ -64,6 +64,18 @@ def test_an_encoder_is_reused_only_while_young_and_never_when_it_knows_later_day
     assert found("B", date(2024, 1, 4)) is None
 
 
+def test_an_encoder_on_a_tuned_one_whose_folder_is_gone_is_not_reused(lake):
+    tuned = replace(FIRST, revision="tuned", stage="tuned")
+    for encoder in (tuned, replace(FIRST, base_revision="tuned")):
+        registry.record(lake, encoder)
+        model_folder(lake, encoder.revision).mkdir(parents=True)
+    assert registry.tuned(lake, "tuned") == tuned
+    assert registry.tuned(lake, "one") is None
+    assert reusable(lake, "item", "A", date(2024, 1, 4), refresh_days=30) is not None
+    model_folder(lake, "tuned").rmdir()
+    assert reusable(lake, "item", "A", date(2024, 1, 4), refresh_days=30) is None
+
+
 def test_an_encoder_whose_folder_is_gone_is_not_reused(lake):
     registry.record(lake, FIRST)
     assert reusable(lake, "item", "A", date(2024, 1, 4), refresh_days=30) is None

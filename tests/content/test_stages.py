@@ -19,7 +19,6 @@ from akt_spark.content import align, embed
 from akt_spark.content.driver import pair_data
 from akt_spark.content.registry import current, current_revision, model_folder
 from akt_spark.errors import DataError, HealthGateError, MissingInput
-from akt_spark.features.pairs import clicks_until
 from akt_spark.lake import Lake
 from akt_spark.stage import Context
 from content.conftest import (
@@ -89,7 +88,7 @@ def test_a_night_aligns_the_items_and_embeds_everybody_there_is_something_to_say
     assert "nobody" not in users
     clicks = {row["user_id"]: row["clicks"] for row in shop.read("content.user_embeddings").collect()}
     assert (clicks["u00"], clicks["profile_only"]) == (4, 0)  # interest.history is 4
-    for said in ("trained on", "items with fewer than 10 clicks", "1 have neither clicks nor a profile", "raw, 0."):
+    for said in ("trained on", "tail items", "1 have neither clicks nor a profile", "raw, 0."):
         assert any(said in note for note in finished.notes), said
 
 
@@ -132,7 +131,7 @@ def test_vectors_that_know_too_much_for_an_early_day_are_emptied_when_it_is_run_
 def test_alignment_that_learns_nothing_is_rejected_and_the_encoder_in_use_stays(shop, configured):
     good = current_revision(shop, "item", DS)
     write_events(shop, clicks_in_groups(shuffled=True))
-    with pytest.raises(HealthGateError, match=r"rejected: aligned vectors find .* alignment learned nothing"):
+    with pytest.raises(HealthGateError, match=r"rejected: recall@7 of held-out pairs .* alignment learned nothing"):
         align.run(configured("alignment.epochs=2"))  # another configuration: nothing to use again
     rejected = shop.read("content.encoders").where("status = 'rejected'").collect()
     assert [(row["entity"], row["path"]) for row in rejected] == [("item", None)]
@@ -153,11 +152,11 @@ def test_too_few_pairs_say_what_is_needed(shop, configured):
 
 def test_what_comes_to_the_driver_is_bounded_and_said_so(shop, finished, configured):
     ctx = configured("alignment.max_pairs=60", "alignment.max_candidates=30")
-    data, _, notes = pair_data(ctx, finished.spec.revision, clicks_until(shop.read("bronze.events"), TRAIN_END))
-    assert len(data.vectors) == 30
+    data, ids, notes = pair_data(ctx, finished.spec.revision)
+    assert len(data.vectors) == len(ids) == 30
     assert 0 < len(data.train) + len(data.held_out) <= 60
     assert any("a sample: alignment.max_pairs is 60" in note for note in notes)
-    assert any("recall searches 30 of 40 items" in note for note in notes)
+    assert any("pairs and recall are of 30 of 40 items (alignment.max_candidates)" in note for note in notes)
 
 
 @pytest.mark.night

@@ -1,4 +1,4 @@
-"""Co-click pairs on logs small enough to count by hand."""
+"""Pairs of items on logs small enough to count by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from akt_spark.config import AlignmentConfig
-from akt_spark.features.pairs import clicks_until, co_click_pairs
+from akt_spark.features.pairs import clicks_until, item_pairs, positives_until
 
 START = datetime(2024, 1, 1)
 EVENT = (
@@ -17,17 +17,17 @@ EVENT = (
 )
 
 
-def log(spark: SparkSession, *clicks: tuple[str, str, float], event_type: str = "click") -> DataFrame:
-    """Events from (user, item, day after START)."""
+def log(spark: SparkSession, *clicks: tuple, event_type: str = "click") -> DataFrame:
+    """Events from (user, item, day after START) or (user, item, day, type)."""
     rows = []
-    for number, (user, item, day) in enumerate(clicks):
+    for number, (user, item, day, *kind) in enumerate(clicks):
         at = START + timedelta(days=day)
-        rows.append((f"e{number:03d}", user, item, event_type, at, None, at.date()))
+        rows.append((f"e{number:03d}", user, item, kind[0] if kind else event_type, at, None, at.date()))
     return spark.createDataFrame(rows, EVENT)
 
 
 def mined(events: DataFrame, **config: object) -> dict[tuple[str, str], tuple[int, float, bool]]:
-    pairs = co_click_pairs(events, AlignmentConfig(**config)).collect()
+    pairs = item_pairs(events, AlignmentConfig(**config)).collect()
     return {(p["item_id"], p["positive_id"]): (p["together"], p["score"], p["held_out"]) for p in pairs}
 
 
@@ -75,3 +75,24 @@ def test_only_clicks_of_the_training_period_are_known(spark):
     impressions = log(spark, ("u", "x", 0), event_type="impression")
     known = clicks_until(clicks.unionByName(impressions), date(2024, 1, 2))
     assert {row["item_id"] for row in known.collect()} == {"a", "b"}
+
+
+def test_purchases_pair_with_purchases_and_never_with_clicks(spark):
+    browsed = [("u", "a", 0.0), ("u", "b", 0.1), ("u", "c", 0.2)]
+    bought = [("u", "a", 0.05, "purchase"), ("u", "d", 0.15, "purchase")]
+    pairs = mined(log(spark, *browsed, *bought), pair_window=1)
+    assert {tuple(sorted(pair)) for pair in pairs} == {("a", "b"), ("b", "c"), ("a", "d")}
+    # the purchase of a between two clicks takes no place in their window, but counts in its popularity
+    assert pairs["a", "b"][1] == pytest.approx(1 / 2**0.5 * 1 / 6)
+
+
+def test_only_the_configured_kinds_are_positives(spark):
+    events = log(spark, ("u", "a", 0), ("u", "b", 1), ("u", "a", 0, "purchase"), ("u", "c", 1, "cart"))
+    known = positives_until(events, date(2024, 1, 9), ["click", "purchase"])
+    assert sorted(row["event_type"] for row in known.collect()) == ["click", "click", "purchase"]
+
+
+def test_the_pairs_of_a_heavy_user_come_from_the_newest_positives(spark):
+    events = log(spark, *(("u", f"i{day}", day) for day in range(6)))
+    pairs = {tuple(sorted(pair)) for pair in mined(events, pair_window=1, pair_history=3)}
+    assert pairs == {("i3", "i4"), ("i4", "i5")}

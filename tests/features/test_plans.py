@@ -10,7 +10,7 @@ import pytest
 from akt_spark.config import AlignmentConfig, FeaturesConfig, SamplesConfig
 from akt_spark.features.activity import ENTITIES, activity_log, daily_counts, extended_log, strictly_before
 from akt_spark.features.labels import labelled_impressions
-from akt_spark.features.pairs import co_click_pairs
+from akt_spark.features.pairs import item_pairs
 from akt_spark.features.samples import labelled_events, sample_features
 from akt_spark.features.sequences import user_sequences
 
@@ -86,6 +86,20 @@ def test_samples_go_by_item_and_day_and_by_user_and_day(spark, shuffles, events,
     }
 
 
-def test_pairs_go_by_user_and_by_item(shuffles, events):
-    found = shuffles(co_click_pairs(events, AlignmentConfig()))
-    assert found == {"user_id": 1, "a, b": 1, "item_id": 3, "a": 1, "b": 1}  # items: counts of both ends, best of each
+def test_pairs_go_by_user_and_kind_and_by_item(shuffles, events):
+    pairs = item_pairs(events, AlignmentConfig())
+    assert shuffles(pairs) == {  # items: counts of both ends, best of each
+        "user_id, event_type": 1,
+        "a, b": 1,
+        "item_id": 3,
+        "a": 1,
+        "b": 1,
+    }
+
+
+def test_a_heavy_user_is_cut_to_the_newest_positives_before_the_shuffle(shuffles, events):
+    plan = item_pairs(events, AlignmentConfig())._jdf.queryExecution().executedPlan().toString()
+    _, before_the_shuffle = plan.split("Exchange hashpartitioning(user_id", 1)
+    assert re.match(
+        r".*?WindowGroupLimit \[user_id#\d+, event_type#\d+\].* 500, Partial", before_the_shuffle, re.DOTALL
+    )

@@ -86,14 +86,17 @@ class ImageTextEncoder(ABC):
             truncated=np.array([text.truncated for text in read], dtype=bool),
         )
 
+    def vectors(self, prepared: PreparedGroups) -> Tensor:
+        """(B, dim) float32 of length 1, with a graph where one is recorded: what training needs."""
+        found = torch.cat([self._forward(group.ids, group.images) for group in prepared.groups])
+        order = np.argsort(np.concatenate([group.rows for group in prepared.groups]))
+        return found[torch.from_numpy(order).to(found.device)]
+
     @torch.inference_mode()
     def forward(self, prepared: PreparedGroups) -> Encoded:
         """Runs the model on a prepared batch."""
-        vectors = np.empty((len(prepared.n_tokens), self.dim), dtype=np.float32)
-        for group in prepared.groups:
-            vectors[group.rows] = self._forward(group.ids, group.images).cpu().numpy()
         return Encoded(
-            vectors=vectors,
+            vectors=self.vectors(prepared).cpu().numpy(),
             image_missing=prepared.image_missing,
             image_corrupt=prepared.image_corrupt,
             n_tokens=prepared.n_tokens,
