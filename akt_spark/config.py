@@ -431,6 +431,9 @@ class AlignmentConfig(Section):
 class InterestConfig(Section):
     """The user model: a causal transformer over aligned item vectors (method.md 3)."""
 
+    events: list[PositiveEvent] = Field(
+        ["click"], min_length=1, description="what counts as a click of a user: purchases, where a log has no clicks"
+    )
     history: PositiveInt = Field(50, description="newest clicks it reads")
     max_users: PositiveInt = Field(20_000, description="users trained on at most: a sample by hash on the driver")
     held_out_share: Share = Field(0.1, description="share of these users kept to measure recall")

@@ -13,7 +13,7 @@ from akt_spark.content.head import ProjectionHead
 from akt_spark.content.interest_training import ClickData
 from akt_spark.content.registry import EncoderRecord
 from akt_spark.content.users import item_vectors, user_inputs
-from akt_spark.features.pairs import clicks_until
+from akt_spark.features.pairs import positives_until
 from akt_spark.stage import Context
 
 CATEGORIES = 1000  # rarer leaf categories are not predicted
@@ -65,7 +65,7 @@ def _first_items(pairs: pd.DataFrame, limit: int) -> np.ndarray:
 def click_data(ctx: Context, item: EncoderRecord, head: ProjectionHead) -> ClickData:
     """Histories of users with at least 2 training-period clicks, and the aligned vectors of what they clicked."""
     config = ctx.config.interest
-    clicks = clicks_until(ctx.lake.read("bronze.events"), ctx.config.split.train_end(ctx.ds))
+    clicks = positives_until(ctx.lake.read("bronze.events"), ctx.config.split.train_end(ctx.ds), config.events)
     raw = item_vectors(ctx, item.base_revision)
     users = user_inputs(ctx.lake.read_rows("bronze.users"), clicks, raw, config).where(F.size("history") >= 2)
     chosen = _sample(users, users.count(), config.max_users, "user_id").select("user_id", "history", "profile")

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from akt_spark.config import InterestConfig
 from akt_spark.content import items, registry
 from akt_spark.content.interest import embed_batches
-from akt_spark.features.pairs import clicks_until
+from akt_spark.features.pairs import positives_until
 from akt_spark.stage import Context
 
 TABLE = "content.user_embeddings"
@@ -26,7 +26,7 @@ def embed_users(ctx: Context, encoder: registry.EncoderRecord) -> items.Embedded
     """
     started, train_end = time.monotonic(), ctx.config.split.train_end(ctx.ds)
     vectors = item_vectors(ctx, encoder.base_revision)
-    clicks = clicks_until(ctx.lake.read("bronze.events"), train_end)
+    clicks = positives_until(ctx.lake.read("bronze.events"), train_end, ctx.config.interest.events)
     ctx.lake.register(TABLE)
     rows = ctx.lake.read(TABLE).where(F.col("revision") == encoder.revision)
     known = rows.select("user_id", F.col("content_hash").alias("known_hash"))

@@ -14,13 +14,8 @@ SECONDS_A_DAY = 86_400
 HASH_STEPS = 10_000
 
 
-def clicks_until(events: DataFrame, last_day: date) -> DataFrame:
-    """Clicks with ``ds`` up to and including ``last_day``: all that anything fitted for a night may see."""
-    return positives_until(events, last_day, ["click"])
-
-
 def positives_until(events: DataFrame, last_day: date, kinds: Sequence[str]) -> DataFrame:
-    """Events of the given types with ``ds`` up to and including ``last_day``."""
+    """Events of the given types up to and including ``last_day``: all that anything fitted for a night may see."""
     return events.where(F.col("event_type").isin(*kinds) & (F.col("ds") <= F.lit(last_day)))
 
 

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from akt_spark.config import AlignmentConfig
-from akt_spark.features.pairs import clicks_until, item_pairs, positives_until
+from akt_spark.features.pairs import item_pairs, positives_until
 
 START = datetime(2024, 1, 1)
 EVENT = (
@@ -73,7 +73,7 @@ def test_both_directions_are_held_out_together_and_the_side_does_not_depend_on_p
 def test_only_clicks_of_the_training_period_are_known(spark):
     clicks = log(spark, ("u", "a", 0), ("u", "b", 1), ("u", "c", 2))
     impressions = log(spark, ("u", "x", 0), event_type="impression")
-    known = clicks_until(clicks.unionByName(impressions), date(2024, 1, 2))
+    known = positives_until(clicks.unionByName(impressions), date(2024, 1, 2), ["click"])
     assert {row["item_id"] for row in known.collect()} == {"a", "b"}
 
 
