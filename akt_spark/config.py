@@ -266,6 +266,9 @@ class FeaturesConfig(Section):
 class SegmentConfig(Section):
     """Head and tail of one entity, counted in the training period."""
 
+    exposures: Literal["impressions", "positives"] = Field(
+        "impressions", description="what counts as shown; positives: clicks, carts and purchases, of a log without more"
+    )
     tail_below: PositiveInt = Field(description="tail: fewer impressions than this (paper: items 10, users 5)")
     rule: Literal["threshold", "quantile"] = Field(
         "threshold", description="how teachers and students are chosen: by counts, or by share of ids with impressions"

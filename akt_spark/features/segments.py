@@ -19,12 +19,15 @@ def segments(lake: Lake, entity: str, as_of: date, config: SegmentConfig) -> Dat
         entity: ``item`` or ``user``; a user's impressions are the impressions shown to that user.
 
     Returns:
-        <entity>_id, impressions, clicks, segment (head, tail, cold), role (teacher, student, none).
+        <entity>_id, impressions, clicks, segment (head, tail, cold), role (teacher, student, none); impressions are what
+        ``config.exposures`` counts as such.
     """
     id_column = f"{entity}_id"
     active = activity_as_of(lake.read(f"features.{entity}_activity"), as_of)
     known = lake.read(f"features.{entity}_index").select(id_column).join(active, on=id_column, how="left")
-    counts = known.select(id_column, *(F.coalesce(name, F.lit(0)).alias(name) for name in ("impressions", "clicks")))
+    shown = {"impressions": F.col("impressions"), "positives": F.col("clicks") + F.col("carts") + F.col("purchases")}
+    exposures = {"impressions": shown[config.exposures], "clicks": F.col("clicks")}
+    counts = known.select(id_column, *(F.coalesce(n, F.lit(0)).alias(name) for name, n in exposures.items()))
     return with_role(counts, config).select(
         id_column, "impressions", "clicks", _segment(config).alias("segment"), "role"
     )

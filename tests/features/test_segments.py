@@ -71,3 +71,14 @@ def test_roles_that_overlap_are_refused():
         load(None, ["segments.item.teacher_at_least=5"])
     with pytest.raises(ConfigError, match=r"must be at most 1"):
         load(None, ["segments.user.teacher_share=0.6"])
+
+
+def test_a_log_without_impressions_counts_its_positives(segmented):
+    config = SegmentConfig(tail_below=10, student_below=5, teacher_at_least=50, exposures="positives")
+    found = segmented({"never": 0, "eight": 8, "30": 30, "100": 100}, config)  # half as many clicks, no more positives
+    assert found == {
+        "never": (0, 0, "cold", "student"),
+        "eight": (4, 4, "tail", "student"),
+        "30": (15, 15, "head", "none"),
+        "100": (50, 50, "head", "teacher"),
+    }
