@@ -19,8 +19,8 @@ def segments(lake: Lake, entity: str, as_of: date, config: SegmentConfig) -> Dat
         entity: ``item`` or ``user``; a user's impressions are the impressions shown to that user.
 
     Returns:
-        <entity>_id, impressions, clicks, segment (head, tail, cold), role (teacher, student, none); impressions are what
-        ``config.exposures`` counts as such.
+        <entity>_id, impressions, clicks, segment (head, tail, cold), role (teacher, student, none); impressions are
+        what ``config.exposures`` counts as such.
     """
     id_column = f"{entity}_id"
     active = activity_as_of(lake.read(f"features.{entity}_activity"), as_of)
