@@ -20,9 +20,9 @@ def commands(page: str = "README.md") -> list[str]:
     return [line for block in blocks("sh", page) for line in block.splitlines()]
 
 
-def command(start: str, options: dict[str, str]) -> list[str]:
+def command(start: str, options: dict[str, str], page: str = "README.md") -> list[str]:
     """The words of the command that starts so, with other values for some of its options."""
-    words = shlex.split(next(line for line in commands() if line.startswith(start)))
+    words = shlex.split(next(line for line in commands(page) if line.startswith(start)))
     for option, value in options.items():
         words[words.index(option) + 1] = value
     return words

@@ -56,7 +56,7 @@ def compare(ctx: Context, entity: str, version: str | None) -> Iterator[str]:
     book = books[version]
     old, new = (ids_of(ctx.lake, entity, one.version) for one in (live, book))
     levels = min(len(live.sizes), len(book.sizes))
-    measures = {(name, level): value for name, level, value in churn_measures(old, new, levels)}
+    measures = {(m.metric, m.level): m.value for m in churn_measures(old, new, levels)}
     changed = changed_ids(old, new, live.revision == book.revision)
     moved = write_churn(replace(ctx, ds=book.fitted_ds), entity, live.version, version, changed)
     both, only_old, only_new = _overlap(old.select("id"), new.select("id"))
