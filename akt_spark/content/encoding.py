@@ -30,6 +30,15 @@ class Rows:
         """The rows at the given places."""
         return Rows([self.texts[i] for i in chosen], [self.images[i] for i in chosen])
 
+    def distinct(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places of rows that differ in text or image, and for every row (N,) which of these it equals.
+
+        Catalogues repeat themselves: colours and sizes of one product often share a text, and have no photo.
+        """
+        number: dict[tuple[str, bytes | None], int] = {}
+        equal = [number.setdefault(row, len(number)) for row in zip(self.texts, self.images, strict=True)]
+        return np.unique(equal, return_index=True)[1], np.array(equal, dtype=np.int64)
+
 
 @dataclass(frozen=True)
 class Part:

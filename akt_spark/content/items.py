@@ -59,9 +59,9 @@ def embed_catalogue(ctx: Context, spec: EncoderSpec) -> Embedded:
     waves, work = math.ceil(report.rows / config.commit_rows), work_accumulator(ctx.spark.sparkContext)
     for wave in range(waves):
         # `pending` is read anew each time: it no longer holds what earlier waves committed
-        chosen = pending.where(F.pmod(F.xxhash64("item_id"), F.lit(waves)) == wave)
+        chosen = items.where(F.pmod(F.xxhash64(*PROMPT_COLUMNS), F.lit(waves)) == wave)  # equal texts come together
         print(f"embedding {report.rows:,} items with {spec.revision}, wave {wave + 1} of {waves}", flush=True)
-        rows = items.join(chosen, on=["item_id", "content_hash"], how="left_semi")
+        rows = chosen.join(pending, on=["item_id", "content_hash"], how="left_semi")
         encoded = _encode(ctx, _with_statistics(ctx, rows, spec), spec, math.ceil(report.rows / waves), work)
         as_of = spec.trained_until if isinstance(spec, TunedSpec) else None
         with _clear_failures():
@@ -118,7 +118,8 @@ def _encode(ctx: Context, rows: DataFrame, spec: EncoderSpec, count: int, work: 
         total=work,
     )
     profile = embedding_profile(ctx.spark, config)
-    return shipped.repartition(min(tasks, count)).mapInArrow(encode, workers.EMBEDDING_FIELDS, profile=profile)
+    placed = shipped.repartition(min(tasks, count), *PROMPT_COLUMNS)  # rows that read alike are encoded once a task
+    return placed.mapInArrow(encode, workers.EMBEDDING_FIELDS, profile=profile)
 
 
 @contextmanager

@@ -48,6 +48,11 @@ class EncodedRows:
         for row in rows:
             self.errors[row] = error
 
+    def take(self, chosen: np.ndarray) -> EncodedRows:
+        """The results at the given places."""
+        arrays = {field.name: getattr(self, field.name)[chosen] for field in fields(Encoded)}
+        return EncodedRows(**arrays, errors=[self.errors[row] for row in chosen])
+
     def to_arrow(self) -> dict[str, pa.Array]:
         """The columns of COLUMNS; all but the error are null where there is one."""
         failed = np.array([error is not None for error in self.errors], dtype=bool)

@@ -12,6 +12,8 @@ class Work:
     """Sums over tasks.
 
     Attributes:
+        rows: that got a result.
+        repeated: of these, rows that got that of an equal one.
         tokens: read by the model, those of images included.
         padded_tokens: the same with padding.
         seconds: of tasks, from their first row to their last vector, without loading models.
@@ -22,6 +24,7 @@ class Work:
     """
 
     rows: int = 0
+    repeated: int = 0
     tokens: int = 0
     padded_tokens: int = 0
     seconds: float = 0.0
@@ -44,11 +47,12 @@ class Work:
         """A line for people; empty where nothing was done."""
         if not self.rows or not self.seconds:
             return ""
+        repeated = f"; {self.repeated:,} items read like another one" if self.repeated else ""
         deaths = f"; rows ended the encoder's process {self.deaths} times" if self.deaths else ""
         return (
             f"{self.rows / self.seconds:,.1f} items/s and {self.tokens / self.seconds:,.0f} tokens/s a worker "
             f"({len(self.workers)} workers), {self.model_seconds / self.seconds:.1%} of their time in the model, "
-            f"{self.padding:.1%} padding; {self.loads} models loaded in {self.load_seconds:.1f} s{deaths}"
+            f"{self.padding:.1%} padding; {self.loads} models loaded in {self.load_seconds:.1f} s{repeated}{deaths}"
         )
 
 

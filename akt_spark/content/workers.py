@@ -65,12 +65,14 @@ def embed_items(
         for window in _windows(batches, WINDOW_BYTES):
             rows = window.drop_columns(["item_id", "content_hash", "image"]).to_pylist()
             texts = [row_prompt(row) for row in rows]
-            names = window.column("item_id").to_pylist()
-            images = window.column("image").to_pylist()
-            result, work = process.encode(Rows(texts, images), names, config.batch_size, config.batch_tokens)
+            read = Rows(texts, window.column("image").to_pylist())
+            different, equal = read.distinct()
+            names = window.column("item_id").take(pa.array(different)).to_pylist()
+            result, work = process.encode(read.take(different), names, config.batch_size, config.batch_tokens)
+            work.rows, work.repeated = len(equal), len(equal) - len(different)
             done += work
             keys = {name: window.column(name).combine_chunks() for name in ("item_id", "content_hash")}
-            yield pa.RecordBatch.from_pydict(keys | result.to_arrow())
+            yield pa.RecordBatch.from_pydict(keys | result.take(equal).to_arrow())
     done.seconds = time.monotonic() - started - done.load_seconds
     total.add(done)
 

@@ -34,6 +34,18 @@ def test_every_item_is_encoded_once_with_one_model_load_a_worker(lake, configure
     assert re.search(measured + rf"0.0% padding; {len(workers)} models loaded in ", report.notes[2])
 
 
+def test_items_that_read_alike_are_encoded_once(lake, configured, spec):
+    write_items(lake, {f"i{n:02d}": f"title {n % 4}" for n in range(40)})  # and 4 categories
+    report = embed_catalogue(configured("encoder.commit_rows=15"), spec)
+    rows = stored(lake, spec)
+    texts = {item: f"title {int(item[1:]) % 4} {item[:2]}" for item in rows}
+    assert len(spec.notes("encoded")) == len(set(texts.values())) == 16
+    by_text = {text: {tuple(rows[item]["vector"]) for item in rows if texts[item] == text} for text in texts.values()}
+    assert {len(vectors) for vectors in by_text.values()} == {1}
+    assert len({vector for vectors in by_text.values() for vector in vectors}) == 16
+    assert "; 24 items read like another one" in report.notes[2]
+
+
 def test_only_new_and_changed_items_are_encoded_again(lake, configured, spec):
     ctx = configured()
     write_items(lake, TITLES)

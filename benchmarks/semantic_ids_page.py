@@ -1,0 +1,143 @@
+"""docs/semantic_ids.md, made from the results of benchmarks/semantic_ids.py: no figure is typed by hand.
+
+python benchmarks/semantic_ids_page.py > docs/semantic_ids.md
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+HEAD = """# Semantic IDs on real data
+
+Made by `python benchmarks/semantic_ids_page.py` from `benchmarks/results/semantic_ids_*.json`, which
+`python benchmarks/semantic_ids.py` writes. What the measures mean: [semantic_health.md](semantic_health.md).
+
+Recall is the share of held-out co-clicked (or co-purchased) pairs whose second item is among the 50 nearest of the first.
+The pairs are of the training period; half of the held-out ones chose the epoch, these figures are of the other half.
+"""
+HEALTH = {  # metric, level: what the page calls it
+    ("coverage", 1): "codes of level 1 in use",
+    ("clusters", 1): "clusters of level 1",
+    ("median_cluster_size", 1): "items in the median cluster",
+    ("head_coverage", 1): "students with a teacher in their cluster",
+    ("collision", 0): "collision of whole IDs",
+    ("unexplained_variance", 0): "unexplained variance",
+    ("neighbour_agreement", 1): "neighbours in one cluster",
+    ("purity", 1): "purity against the leaf category",
+    ("nmi", 1): "mutual information with it (nmi)",
+    ("co_occurrence_recall", 1): "co-clicked pairs in one cluster",
+}
+METHODS = {"head": "a head on frozen vectors", "lora": "LoRA and a head"}
+
+
+def page(results: Path = RESULTS) -> str:
+    """The whole page."""
+    files = sorted(results.glob("semantic_ids_*.json"))
+    return "\n".join([HEAD, *(line for file in files for line in _data_set(file))])
+
+
+def _data_set(file: Path) -> Iterator[str]:
+    result = json.loads(file.read_text())
+    rows = result["rows"]
+    (catalogue,) = _of(rows, "catalogue")
+    yield f"## {file.stem.removeprefix('semantic_ids_')}\n"
+    yield f"{catalogue['items']:,} items, {catalogue['with_image']:,} of them with an image; `{result['note']}`."
+    machine = result["machine"]
+    yield f"{machine['cores']} cores, {machine['memory_gib']:.0f} GiB.\n"
+    yield from _alignment(_of(rows, "alignment"))
+    yield from _quantizers(_of(rows, "quantizer"))
+    yield from _cost(rows)
+
+
+def _of(rows: list[dict], part: str) -> list[dict]:
+    return [row for row in rows if row["part"] == part]
+
+
+def _alignment(rows: list[dict]) -> Iterator[str]:
+    yield "### What alignment and images give\n"
+    yield from _table(
+        ["images", "trained", "raw", "aligned", "pairs judged", "users: interest", "users: mean of clicks"],
+        [
+            [
+                "yes" if row["images"] else "no",
+                METHODS[row["method"]],
+                _share(row["item"]["recall_raw"]),
+                _share(row["item"]["recall_aligned"]),
+                f"{_judged(row):,}",
+                _share(row["user"].get("recall_interest")),
+                _share(row["user"].get("recall_mean_pooled")),
+            ]
+            for row in rows
+        ],
+    )
+    with_lora = [row for row in rows if "recall_head" in row["item"]]
+    for row in with_lora:
+        images = "with" if row["images"] else "without"
+        yield (
+            f"LoRA {images} images read {', '.join(row['settings'])}: on its pairs a head alone reaches "
+            f"{_share(row['item']['recall_head'])}, LoRA {_share(row['item']['recall_aligned'])}.\n"
+        )
+    by_images = {row["images"]: row for row in rows if row["method"] == "head"}
+    if len(by_images) == 2:
+        yield from (
+            _added(by_images, name, what) for name, what in (("recall_raw", "raw"), ("recall_aligned", "aligned"))
+        )
+        yield ""
+
+
+def _added(by_images: dict[bool, dict], metric: str, what: str) -> str:
+    """What images add to a recall; the interval takes the two for independent, which is too wide for equal pairs."""
+    without, together = (by_images[images]["item"][metric] for images in (False, True))
+    pairs = _judged(by_images[True])
+    error = math.sqrt((without * (1 - without) + together * (1 - together)) / pairs)
+    clear = "more than chance" if abs(together - without) > 1.96 * error else "no more than chance could"
+    return f"Images change recall of {what} vectors by {together - without:+.3f} (± {1.96 * error:.3f}): {clear}."
+
+
+def _judged(row: dict) -> int:
+    return round(row["item"]["held_out_pairs"] / 2)
+
+
+def _quantizers(rows: list[dict]) -> Iterator[str]:
+    yield "### Health by quantiser\n"
+    found = [{(m["metric"], m["level"]): m["value"] for m in row["measures"] if m["control"] == "none"} for row in rows]
+    yield from _table(
+        ["", *(row["kind"] for row in rows)],
+        [[name, *(_number(values.get(place)) for values in found)] for place, name in HEALTH.items()],
+    )
+
+
+def _cost(rows: list[dict]) -> Iterator[str]:
+    yield "### What each step costs\n"
+    named = [(row["stage"], row) for row in _of(rows, "step")]
+    named += [
+        (f"align_encoder, {METHODS[row['method']]}, {'with' if row['images'] else 'without'} images", row)
+        for row in _of(rows, "alignment")
+    ]
+    named += [(f"build_semantic_ids, {row['kind']}", row) for row in _of(rows, "quantizer")]
+    yield from _table(["step", "seconds"], [[name, f"{row['stage_seconds']:,.0f}"] for name, row in named])
+    yield "The first `align_encoder` of each kind of input embeds the catalogue too.\n"
+
+
+def _table(head: list[str], lines: list[list[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    yield from ("| " + " | ".join(line) + " |" for line in lines)
+    yield ""
+
+
+def _share(value: Any) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if value > 2 else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    print(page(), end="")
