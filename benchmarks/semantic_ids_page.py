@@ -17,8 +17,8 @@ HEAD = """# Semantic IDs on real data
 Made by `python benchmarks/semantic_ids_page.py` from `benchmarks/results/semantic_ids_*.json`, which
 `python benchmarks/semantic_ids.py` writes. What the measures mean: [semantic_health.md](semantic_health.md).
 
-Recall is the share of held-out co-clicked (or co-purchased) pairs whose second item is among the 50 nearest of the first.
-The pairs are of the training period; half of the held-out ones chose the epoch, these figures are of the other half.
+Recall is the share of held-out co-clicked (or co-purchased) pairs whose second item is among the 50 nearest of the
+first. The pairs are of the training period; half of the held-out ones chose the epoch, these figures are of the rest.
 """
 HEALTH = {  # metric, level: what the page calls it
     ("coverage", 1): "codes of level 1 in use",

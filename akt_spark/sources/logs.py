@@ -10,7 +10,7 @@ from pyspark.accumulators import Accumulator
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from akt_spark.config import EventsSource, FolderSource, ItemsSource, LogsSource, TableSource, UsersSource
+from akt_spark.config_sources import EventsSource, FolderSource, ItemsSource, LogsSource, TableSource, UsersSource
 from akt_spark.sources.files import existing, resolve
 from akt_spark.sources.images import fetched, photos
 from akt_spark.sources.raw import LEFT_OUT, VERDICT, RawData, content_id, no_users

@@ -19,7 +19,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from akt_spark.config import MovieLensSource, TableSource
+from akt_spark.config_sources import MovieLensSource, TableSource
 from akt_spark.errors import SourceError
 from akt_spark.sources.files import AGAIN, existing
 from akt_spark.sources.images import photos

@@ -12,7 +12,8 @@ from typing import Any, get_args
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from akt_spark.config import Config, EventType
+from akt_spark.config import Config
+from akt_spark.config_types import EventType
 from akt_spark.sources.raw import ROW_JSON, VERDICT
 from akt_spark.sources.source import raw_data
 from akt_spark.sources.validate import NOT_YET, judge_events, judge_items, judge_users, rule

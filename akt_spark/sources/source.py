@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from akt_spark.config import Config, FolderSource, LogsSource, MovieLensSource
+from akt_spark.config import Config
+from akt_spark.config_sources import FolderSource, LogsSource, MovieLensSource
 from akt_spark.sources import logs, movielens
 from akt_spark.sources.files import existing, readable
 from akt_spark.sources.raw import RawData

@@ -14,7 +14,7 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from akt_spark.config import TableSource
+from akt_spark.config_sources import TableSource
 from akt_spark.errors import SourceError
 from akt_spark.sources.files import ParquetSchema, data_files, parquet_schemas, require, resolve
 from akt_spark.sources.raw import RAW, ROW_JSON, VERDICT, as_json

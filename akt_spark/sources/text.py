@@ -18,7 +18,7 @@ from typing import IO
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from akt_spark.config import TableSource
+from akt_spark.config_sources import TableSource
 from akt_spark.errors import SourceError
 from akt_spark.sources.files import AGAIN, require
 from akt_spark.sources.raw import RAW, ROW_JSON, VERDICT

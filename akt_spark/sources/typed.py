@@ -6,7 +6,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from akt_spark.config import EventsSource, ItemsSource, TableSource, UsersSource
+from akt_spark.config_sources import EventsSource, ItemsSource, TableSource, UsersSource
 from akt_spark.errors import SourceError
 from akt_spark.sources.raw import RAW, ROW_JSON, VERDICT
 from akt_spark.sources.tables import Part

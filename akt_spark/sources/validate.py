@@ -9,7 +9,8 @@ from typing import get_args
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from akt_spark.config import EventType, IngestConfig
+from akt_spark.config import IngestConfig
+from akt_spark.config_types import EventType
 from akt_spark.sources.raw import ROW_JSON, VERDICT
 
 NOT_YET = "not yet"  # the verdict of an event of a later day

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from akt_spark.config import MovieLensSource
+from akt_spark.config_sources import MovieLensSource
 from akt_spark.errors import SourceError
 from akt_spark.sources import movielens
 from akt_spark.sources.raw import RawData
