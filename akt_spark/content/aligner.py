@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from akt_spark.config import LoraConfig
 from akt_spark.content.encoders.image_text import ImageTextEncoder
-from akt_spark.content.encoders.lora import adapter_state, attach
+from akt_spark.content.encoders.lora import adapter_state, attach, halves
 from akt_spark.content.head import ProjectionHead
 
 
@@ -66,7 +66,7 @@ class TunedAligner(nn.Module):
         self.encoder, self.items, self.config, self.batch_size = encoder, items, config, batch_size
         self.adapters = attach(encoder, family, config.rank, config.alpha, config.dropout)
         self.lora = nn.ModuleList(self.adapters.values())
-        self.head = head.to(next(iter(self.adapters.values())).down.weight.device)
+        self.head = head.to(halves(next(iter(self.adapters.values())))["down"].weight.device)
         everything = np.arange(len(items.texts))
         blocks = np.array_split(everything, max(1, len(everything) // 1024))
         self.lengths = np.concatenate(

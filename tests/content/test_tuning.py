@@ -11,6 +11,7 @@ from akt_spark.content.aligner import HeadAligner, TunedAligner
 from akt_spark.content.alignment import Alignment, train_head, train_tuned, warmup_cosine
 from akt_spark.content.alignment_batches import PairData
 from akt_spark.content.encoders import encoder_spec
+from akt_spark.content.encoders.lora import halves
 from akt_spark.content.head import ProjectionHead
 from akt_spark.errors import DataError
 from content.test_alignment import CONFIG as HEAD_CONFIG
@@ -89,7 +90,7 @@ def test_tuning_finds_held_out_pairs_that_raw_vectors_and_a_head_do_not(spec, da
     metrics = train_tuned(model, data, config)
     assert metrics["recall_raw"] == with_head["recall_raw"]
     assert metrics["recall_aligned"] > max(metrics["recall_raw"], with_head["recall_aligned"]) + 0.15
-    moved = {name for name, lora in model.adapters.items() if lora.up.weight.any()}
+    moved = {name for name, lora in model.adapters.items() if halves(lora)["up"].weight.any()}
     assert moved == {name for name in model.adapters if "visual" not in name}  # there are no images here
 
 
@@ -103,7 +104,9 @@ def test_the_micro_batch_changes_memory_and_not_the_result(spec, data):
         assert len(model.parts(np.arange(ITEMS))) == -(-ITEMS // size)
         trained.append((train_tuned(model, data, config), weights(model))[1])
     for name, one in trained[0].items():
-        torch.testing.assert_close(one, trained[1][name], atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            one, trained[1][name], atol=5e-4, rtol=0
+        )  # Adam makes whole steps of rounding where a gradient is near zero
 
 
 @pytest.mark.parametrize("killed_after", [2, 5])  # steps: in the first epoch, and in one with hard negatives

@@ -1,10 +1,12 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) on the projections of a loaded encoder."""
+"""Low-rank adapters (LoRA, arXiv 2106.09685) on the projections of a loaded encoder, by peft."""
 
 from __future__ import annotations
 
 import re
 
 import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from akt_spark.content.encoders import Encoder
@@ -18,31 +20,7 @@ TARGETS = {
 MODELS = {"minilm_vl": "text", "qwen_vl": "model"}  # the attribute of the encoder; all else of it stays as it is
 
 
-class LoraLinear(nn.Module):
-    """y = W x + (alpha / rank) B A dropout(x). B starts as zero, so that nothing changes before the first step."""
-
-    def __init__(self, base: nn.Linear, rank: int, alpha: float, dropout: float) -> None:
-        super().__init__()
-        self.base, self.scale, self.dropout = base, alpha / rank, nn.Dropout(dropout)
-        place = {"device": base.weight.device, "dtype": torch.float32}  # also where the base is rounded to bfloat16
-        self.down = nn.Linear(base.in_features, rank, bias=False, **place)
-        self.up = nn.Linear(rank, base.out_features, bias=False, **place)
-        nn.init.zeros_(self.up.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in) to (..., out)."""
-        adapted = self.up(self.down(self.dropout(x.float()))) * self.scale
-        return self.base(x) + adapted.to(x.dtype)
-
-    @torch.no_grad()
-    def merged(self) -> nn.Linear:
-        """The base with the adapter added to its weight: the same function, at no cost."""
-        weight = self.base.weight.float() + self.scale * self.up.weight @ self.down.weight
-        self.base.weight.copy_(weight)
-        return self.base
-
-
-def attach(encoder: Encoder, family: str, rank: int, alpha: float, dropout: float = 0.0) -> dict[str, LoraLinear]:
+def attach(encoder: Encoder, family: str, rank: int, alpha: float, dropout: float = 0.0) -> dict[str, LoraLayer]:
     """Puts an adapter beside every target of the family, and freezes everything else.
 
     Returns:
@@ -55,25 +33,35 @@ def attach(encoder: Encoder, family: str, rank: int, alpha: float, dropout: floa
     for part in vars(encoder).values():
         if isinstance(part, nn.Module):
             part.requires_grad_(False)
-    found = {
-        name: module
+    names = [
+        name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and re.fullmatch(TARGETS[family], name)
-    }
-    if not found:
+    ]
+    if not names:
         raise ConfigError(
             f"{type(model).__name__} has no layers named like {TARGETS[family]}, so alignment.method lora has nothing "
             "to adapt: set alignment.method to head"
         )
-    adapters = {name: LoraLinear(linear, rank, alpha, dropout) for name, linear in found.items()}
-    for name, adapter in adapters.items():
-        model.set_submodule(name, adapter)
+    exactly = "|".join(map(re.escape, names))
+    chosen = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=exactly)
+    inject_adapter_in_model(chosen, model)
+    adapters = {name: model.get_submodule(name) for name in names}
+    for adapter in adapters.values():
+        for half in halves(adapter).values():
+            half.float()  # also where the base is rounded to bfloat16
     return adapters
 
 
-def adapter_state(adapters: dict[str, LoraLinear]) -> dict[str, Tensor]:
+def halves(adapter: LoraLayer) -> dict[str, nn.Linear]:
+    """``down`` and ``up``: y = W x + (alpha / rank) up(down(dropout(x))). Up starts as zero: nothing changes before
+    the first step."""
+    return {"down": adapter.lora_A["default"], "up": adapter.lora_B["default"]}
+
+
+def adapter_state(adapters: dict[str, LoraLayer]) -> dict[str, Tensor]:
     """The trained weights."""
-    return {f"{name}.{half}": getattr(lora, half).weight for name, lora in adapters.items() for half in ("down", "up")}
+    return {f"{name}.{half}": one.weight for name, lora in adapters.items() for half, one in halves(lora).items()}
 
 
 @torch.no_grad()
@@ -91,4 +79,5 @@ def load_adapters(encoder: Encoder, family: str, rank: int, alpha: float, state:
         weight.copy_(state[name])
     model: nn.Module = getattr(encoder, MODELS[family])
     for name, adapter in adapters.items():
-        model.set_submodule(name, adapter.merged())
+        adapter.merge()
+        model.set_submodule(name, adapter.get_base_layer())  # the same function, at no cost
