@@ -8,7 +8,8 @@ import torch
 
 from akt_spark.config import InterestConfig
 from akt_spark.content.interest import InterestModel
-from akt_spark.content.interest_training import ClickData, interests, train_interest, variance_ratio
+from akt_spark.content.interest_training import interests, train_interest
+from akt_spark.content.next_click import ClickData, variance_ratio
 
 DIM, GROUPS, ITEMS, USERS = 16, 5, 60, 120
 CONFIG = InterestConfig(history=8, heads=2, profile_buckets=20, epochs=20, batch_size=32, learning_rate=1e-2)
