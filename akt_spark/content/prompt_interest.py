@@ -22,7 +22,7 @@ from akt_spark.content.user_prompt import INTEREST, ITEM, PromptReader, ReadProm
 
 KIND = "interest_prompt"
 ALGORITHM = 1  # raise it when a change of these files changes vectors
-START = 0.02  # size of a prediction's coordinates before training
+RIDGE = 0.1  # of the regression that training starts from, against standardised states
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class PromptInterest(nn.Module):
         torch.manual_seed(seed)
         self.item = nn.Linear(dim, width)
         self.interest = nn.Parameter(table.mean(0).cpu() + table.std().cpu() * torch.randn(width))
-        self.norm = nn.LayerNorm(width)
+        self.register_buffer("shift", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
         self.next_vector = nn.Linear(width, dim)
         self.next_category = nn.Linear(width, categories)
         nn.init.normal_(self.item.weight, std=table.std().item())  # as long as a word's embedding
-        nn.init.normal_(self.next_vector.weight, std=START * width**-0.5)
         with torch.no_grad():
             self.item.bias.copy_(table.mean(0))
         self.to(self.language.device)
@@ -80,14 +80,43 @@ class PromptInterest(nn.Module):
         words = self.language.table(ids.clamp(min=0))  # (B, T, width)
         tokens = words.masked_scatter((ids == ITEM)[..., None], self.item(vectors).to(words.dtype))
         tokens = torch.where((ids == INTEREST)[..., None], self.interest.to(words.dtype), tokens)
-        state = self.norm(self.language.states(tokens, mask)[ids == INTEREST].float())  # (B, width)
+        state = self.language.states(tokens, mask)[ids == INTEREST].float()  # (B, width)
+        state = (state - self.shift) * self.scale
         predicted = self.next_vector(state)
         if self.config.prompt.add_mean:
-            counts = torch.tensor([len(prompt.vectors) for prompt in read], device=device)
-            user = torch.arange(len(read), device=device).repeat_interleave(counts)
-            total = torch.zeros_like(predicted).index_add(0, user, vectors)
-            predicted = predicted + total / counts.clamp(min=1)[:, None]
+            predicted = predicted + self._mean(read)
         return F.normalize(predicted, dim=-1), state
+
+    @torch.no_grad()
+    def start_from(self, prompts: Sequence[UserPrompt], targets: Tensor, batch_size: int, batch_tokens: int) -> None:
+        """Sets shift, scale and projection so that untrained adapters predict ``targets`` (P, dim) by ridge regression.
+
+        Most of a state is the same for every user: training from a random projection would first learn to answer all of
+        them alike, and hardly leave that place (and it would distort the adapters, arXiv 2202.10054).
+        """
+        read = self.reader.read(prompts)
+        states = torch.zeros(len(read), self.language.width, device=targets.device)
+        means = torch.zeros_like(targets)
+        for batch in token_batches(np.array([len(one.ids) for one in read]), batch_size, batch_tokens):
+            chosen = [read[i] for i in batch]
+            states[torch.from_numpy(batch)] = self.eval()(chosen)[1]
+            means[torch.from_numpy(batch)] = self._mean(chosen)
+        self.shift.copy_(states.mean(0))
+        self.scale.copy_(1 / states.std(0).clamp(min=1e-6))
+        wanted = targets - means if self.config.prompt.add_mean else targets
+        known = (states - self.shift) * self.scale
+        moments = known.T @ known / len(known) + RIDGE * torch.eye(known.shape[1], device=known.device)
+        self.next_vector.weight.copy_(torch.linalg.solve(moments, known.T @ (wanted - wanted.mean(0)) / len(known)).T)
+        self.next_vector.bias.copy_(wanted.mean(0))
+
+    def _mean(self, read: Sequence[ReadPrompt]) -> Tensor:
+        """(B, dim) means of the vectors in each prompt; zero where there are none."""
+        device = self.language.device
+        counts = torch.tensor([len(prompt.vectors) for prompt in read], device=device)
+        user = torch.arange(len(read), device=device).repeat_interleave(counts)
+        vectors = torch.from_numpy(np.concatenate([prompt.vectors for prompt in read])).to(device)
+        total = torch.zeros(len(read), self.dim, device=device).index_add(0, user, vectors)
+        return total / counts.clamp(min=1)[:, None]
 
     def encode(self, prompts: Sequence[UserPrompt], batch_size: int, batch_tokens: int) -> np.ndarray:
         """(B, dim) float32 interests of B prompts."""
@@ -99,7 +128,7 @@ class PromptInterest(nn.Module):
 
     def trained(self) -> dict[str, Tensor]:
         """The weights that are trained, by name."""
-        own = {name: weight for name, weight in self.named_parameters() if not name.startswith("lora.")}
+        own = {name: weight for name, weight in self.state_dict(keep_vars=True).items() if not name.startswith("lora.")}
         return own | {f"adapters.{name}": weight for name, weight in adapter_state(self.adapters).items()}
 
     def description(self) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class BertLanguage(Language):
 
     def __init__(self, encoder: Encoder) -> None:
         self.model, self.tokenizer, self.device = encoder.text, encoder.tokenizer, encoder.device
+        self.tokenizer.encode_special_tokens = True  # [SEP] in a title is words
         self.width, self.longest = self.model.config.hidden_size, self.model.config.max_position_embeddings
         self.opening, self.closing = [encoder.cls], [encoder.sep]
 
