@@ -10,66 +10,60 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from akt_spark.config import InterestConfig
 from akt_spark.content import align, embed
 from akt_spark.content.driver import prompt_data
+from akt_spark.content.encoders import encoder_spec
 from akt_spark.content.head import ProjectionHead
 from akt_spark.content.prompt_rows import prompt_inputs
 from akt_spark.content.registry import current, model_folder
 from akt_spark.content.user_rows import item_vectors, user_inputs
+from akt_spark.content.users import embed_users
 from akt_spark.errors import HealthGateError, MissingInput
 from akt_spark.features.pairs import positives_until
 from akt_spark.lake import Lake
 from akt_spark.stage import Context
-from content.conftest import DS, TRAIN_END, clicks_in_groups, small_config, write_events, write_shop, write_users
+from content.conftest import DS, TRAIN_END, clicks_in_groups, small_config, write_events, write_shop
 from content.tiny_qwen import tiny_qwen
 
-CONFIG = InterestConfig(model="prompt", history=3, days=10)
 AFTER = datetime.combine(TRAIN_END + timedelta(days=1), datetime.min.time())
 
 
-def inputs(lake: Lake, as_of: date = TRAIN_END, config: InterestConfig = CONFIG) -> dict[str, dict]:
-    items = lake.read("bronze.items").select("item_id", "content_hash")
-    events = lake.read("bronze.events")
-    users = user_inputs(lake.read("bronze.users"), positives_until(events, as_of, config.events), items, config)
-    rows = prompt_inputs(users, events, config.events, as_of, config.days).collect()
+def log(spark, later: bool = False) -> DataFrame:
+    """Of `u`: clicks 20 and 10 days before the end, and 9, 9, 3 and 0 days; a purchase; an impression; later events."""
+    end = datetime.combine(TRAIN_END, datetime.min.time())
+    rows = [("click", n, end - timedelta(days=days, hours=-n)) for n, days in enumerate((20, 10, 9, 9, 3, 0))]
+    rows += [("purchase", 7, end), ("impression", 7, end - timedelta(days=5))]
+    rows += [(kind, n, AFTER + timedelta(hours=n)) for kind in ("click", "purchase") for n in range(5 * later)]
+    events = [(f"e{i}", "u", f"i{n}", kind, at, None, at.date()) for i, (kind, n, at) in enumerate(rows)]
+    fields = "event_id STRING, user_id STRING, item_id STRING, event_type STRING, event_time TIMESTAMP, "
+    return spark.createDataFrame(events, fields + "event_order LONG, ds DATE").coalesce(1)
+
+
+def inputs(spark, events: DataFrame, as_of: date = TRAIN_END, days: int | None = 10) -> dict[str, dict]:
+    people = [("u", {"sex": "F", "age": "21"}), ("nobody", {})]
+    users = spark.createDataFrame(people, "user_id STRING, profile MAP<STRING, STRING>").coalesce(1)
+    items = spark.createDataFrame([(f"i{n}", f"hash {n}") for n in range(9)], "item_id STRING, content_hash STRING")
+    config = InterestConfig(model="prompt", history=3, days=days)
+    known = user_inputs(users, positives_until(events, as_of, config.events), items.coalesce(1), config)
+    rows = prompt_inputs(known, events, config.events, as_of, days).collect()
     return {row["user_id"]: row.asDict() for row in rows}
 
 
-def write_log(lake: Lake, later: bool = False) -> None:
-    """Clicks of `u`: two on one day 20 days before the end, four within the last 10 days; one purchase; later events."""
-    end = datetime.combine(TRAIN_END, datetime.min.time())
-    rows = [("click", n, end - timedelta(days=days, hours=-n)) for n, days in enumerate((20, 20, 9, 9, 3, 0))]
-    rows += [("purchase", 7, end), ("impression", 7, end - timedelta(days=5)), ("click", 0, end - timedelta(days=10))]
-    rows += [(kind, n, AFTER + timedelta(hours=n)) for kind in ("click", "purchase") for n in range(5 * later)]
-    events = [(f"e{i}", "u", f"g0n{n}", kind, at, None, None, at.date()) for i, (kind, n, at) in enumerate(rows)]
-    lake.overwrite("bronze.events", lake.spark.createDataFrame(events, lake.schema("bronze.events")))
-
-
-def test_prompts_tell_the_newest_clicks_of_the_window_and_counts_of_active_days_clicks_and_buys(lake):
-    write_shop(lake)
-    write_log(lake)
-    write_users(lake, {"u": {"sex": "F", "age": "21"}, "nobody": {}})
-    found = inputs(lake)
-    assert found["u"]["history"] == ["g0n3", "g0n4", "g0n5"]
+def test_prompts_tell_the_newest_clicks_of_the_window_and_nothing_after_the_training_period(spark):
+    events = log(spark)
+    found = inputs(spark, events)
+    assert found["u"]["history"] == ["i3", "i4", "i5"]
     assert found["u"]["told"] == "age 21, sex F"
-    assert found["u"]["activity"] == [3, 3, 1]  # 4 days, 4 clicks, 1 purchase
+    assert found["u"]["activity"] == [3, 3, 1]  # 4 days, 4 clicks, 1 purchase: bits
     assert (found["nobody"]["history"], found["nobody"]["told"], found["nobody"]["activity"]) == ([], "", [0, 0, 0])
-    earlier = inputs(lake, TRAIN_END - timedelta(days=1))["u"]
-    assert earlier["history"] == ["g0n2", "g0n3", "g0n4"]
-    assert inputs(lake, config=CONFIG.model_copy(update={"days": None}))["u"]["activity"] == [3, 3, 1]
-    assert inputs(lake, config=CONFIG.model_copy(update={"days": 4}))["u"]["history"] == ["g0n4", "g0n5"]
-
-
-def test_events_after_the_training_period_change_no_prompt(lake):
-    write_shop(lake)
-    write_users(lake, {"u": {"age": "21"}, "other": {}})
-    write_log(lake)
-    before = inputs(lake)
-    write_log(lake, later=True)
-    assert inputs(lake) == before
+    assert inputs(spark, log(spark, later=True)) == found
+    assert inputs(spark, events, days=4)["u"]["history"] == ["i4", "i5"]
+    earlier = inputs(spark, events, TRAIN_END - timedelta(days=1), None)["u"]
+    assert (earlier["history"], earlier["activity"]) == (["i2", "i3", "i4"], [3, 3, 0])
 
 
 # whole nights
@@ -183,8 +177,6 @@ def test_training_and_embedding_read_the_same_prompt(spark, shop, model):
 def test_another_language_model_under_the_same_name_is_refused(spark, shop, model, tmp_path):
     user = current(shop, "user", DS)
     other = tiny_qwen(tmp_path / "other", "qwen2_vl", seed=5)
-    from akt_spark.content.encoders import encoder_spec
-    from akt_spark.content.users import embed_users
 
     ctx = context_of(spark, Path(shop.root), other)
     with pytest.raises(MissingInput, match=r"whose language model is not that of the configured encoder"):
