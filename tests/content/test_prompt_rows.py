@@ -26,7 +26,19 @@ from akt_spark.errors import HealthGateError, MissingInput
 from akt_spark.features.pairs import positives_until
 from akt_spark.lake import Lake
 from akt_spark.stage import Context
-from content.conftest import DS, TRAIN_END, clicks_in_groups, small_config, write_events, write_shop
+from content.conftest import (
+    DS,
+    GROUPS,
+    PER_GROUP,
+    TRAIN_END,
+    clicks_in_groups,
+    item_id,
+    small_config,
+    write_events,
+    write_items,
+    write_shop,
+)
+from content.test_tuning import NOISE
 from content.tiny_qwen import tiny_qwen
 
 AFTER = datetime.combine(TRAIN_END + timedelta(days=1), datetime.min.time())
@@ -79,7 +91,7 @@ def context_of(spark, root: Path, model: Path, *overrides: str, ds: date = DS) -
     prompt = (
         f"encoder.model={model}",
         "encoder.family=qwen_vl",
-        "alignment.batch_size=32",
+        "alignment.held_out_share=0.3",
         "interest.model=prompt",
         "interest.prompt.max_tokens=400",
         "interest.prompt.epochs=1",
@@ -94,6 +106,9 @@ def finished(spark, model, tmp_path_factory) -> Iterator[tuple[Path, list[str]]]
     root = tmp_path_factory.mktemp("prompt") / "lake"
     ctx = context_of(spark, root, model)
     write_shop(ctx.lake)
+    random = np.random.default_rng(2)  # titles that say nothing of who clicks together: there is something to align
+    items = [item_id(g, n) for g in range(GROUPS) for n in range(PER_GROUP)]
+    write_items(ctx.lake, {item: " ".join(random.choice(NOISE, 6)) for item in items})
     yield root, align.run(ctx).notes + embed.run(ctx).notes
 
 
