@@ -252,25 +252,66 @@ class AlignmentConfig(Section):
         return self.model_dump(exclude={"refresh_days": True, "run_on": True, "lora": unread})
 
 
-class InterestConfig(Section):
-    """The user model: a causal transformer over aligned item vectors (method.md 3)."""
+class InterestPromptConfig(Section):
+    """The language model of the encoder's family as user model; read with ``model: prompt`` only."""
 
+    titles: bool = Field(True, description="category and title of every click beside its vector; false: vectors alone")
+    title_tokens: PositiveInt = Field(16, description="tokens of a category and title at most")
+    max_tokens: PositiveInt = Field(512, description="tokens of a prompt at most; the oldest clicks are left out")
+    add_mean: bool = Field(False, description="true: what is predicted is added to the mean of the clicks read")
+    rank: PositiveInt = Field(16, description="rank of an adapter")
+    alpha: PositiveFloat = Field(32.0, description="an adapter's output is scaled by alpha / rank")
+    dropout: Share = Field(0.05, description="before an adapter")
+    learning_rate: PositiveFloat = Field(1e-4, description="of the adapters; interest.learning_rate is of all else")
+    warmup: Share = Field(0.03, description="share of steps in which both rates rise; then they fall as a cosine")
+    epochs: PositiveInt = Field(4, description="passes over the users; each predicts one click of a user, at random")
+    micro_batch: PositiveInt = Field(16, description="prompts in memory with their gradients at a time")
+
+
+class InterestConfig(Section):
+    """The user model, over aligned item vectors (method.md 3)."""
+
+    model: Literal["transformer", "prompt"] = Field(
+        "transformer", description="transformer: small and causal; prompt: the encoder's language model reads a prompt"
+    )
     events: list[PositiveEvent] = Field(
         ["click"], min_length=1, description="what counts as a click of a user: purchases, where a log has no clicks"
     )
     history: PositiveInt = Field(50, description="newest clicks it reads")
+    days: PositiveInt | None = Field(30, description="prompt: reads no older clicks than so many days; null: all")
     max_users: PositiveInt = Field(20_000, description="users trained on at most: a sample by hash on the driver")
     held_out_share: Share = Field(0.1, description="share of these users kept to measure recall")
-    profile_buckets: PositiveInt = Field(1024, description="hash buckets of profile attributes")
-    layers: PositiveInt = Field(1, description="transformer layers")
-    heads: PositiveInt = Field(4, description="attention heads")
-    temperature: PositiveFloat = Field(0.05, description="of the contrastive loss")
+    profile_buckets: PositiveInt = Field(1024, description="transformer: hash buckets of profile attributes")
+    layers: PositiveInt = Field(1, description="transformer: layers")
+    heads: PositiveInt = Field(4, description="transformer: attention heads")
+    loss: Literal["infonce", "cosine"] = Field(
+        "infonce", description="next click against those of the batch; cosine: no others, so nothing against collapse"
+    )
+    temperature: PositiveFloat = Field(0.05, description="infonce: of the contrastive loss")
     category_weight: NonNegative = Field(0.5, description="weight of the category cross-entropy")
     batch_size: PositiveInt = Field(64, description="users a step")
-    epochs: PositiveInt = Field(8, description="passes over the users")
+    epochs: PositiveInt = Field(8, description="transformer: passes over the users")
     learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
     min_variance_ratio: NonNegative = Field(0.2, description="collapse gate: variance of users against that of items")
+    prompt: InterestPromptConfig = InterestPromptConfig()
     seed: int = Field(1, description="of initialisation and batches")
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """The keys on which trained weights, or how they were judged, depend."""
+        return self.model_dump(exclude={"days", "prompt"} if self.model == "transformer" else set())
+
+    @property
+    def reads(self) -> dict[str, Any]:
+        """The keys on which a prompt, and the vector that the trained model makes of it, depend."""
+        return self.model_dump(
+            include={
+                "events": True,
+                "history": True,
+                "days": True,
+                "prompt": {"titles", "title_tokens", "max_tokens", "add_mean"},
+            }
+        )
 
 
 class QuantizerConfig(Section):

@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS content.encoders (
   dim INT NOT NULL COMMENT 'length of a vector',
   trained_until DATE COMMENT 'last day whose events were used in training; null when none were',
   config_hash STRING NOT NULL COMMENT 'hash of the configuration that made it',
-  metrics MAP<STRING, DOUBLE> COMMENT 'measures on held-out data of the training period: recall_raw, recall_head (tuned: the head alone), recall_aligned; pair coverage: coverage_ and items_ with head, mid (neither teacher nor student) and tail',
+  metrics MAP<STRING, DOUBLE> COMMENT 'measures on held-out data of the training period: recall_raw, recall_head (tuned: the head alone), recall_aligned; pair coverage: coverage_ and items_ with head, mid (neither teacher nor student) and tail; users: recall_interest of the next click, recall_mean_pooled of their clicks, variance_ratio against items, and of a prompt model also recall_transformer and variance_ratio_transformer of the transformer trained beside it',
   ds DATE NOT NULL COMMENT 'the day whose run chose it; a run may choose one that an earlier day trained',
   status STRING NOT NULL COMMENT 'registered, or rejected by its gate',
   chosen_at TIMESTAMP NOT NULL COMMENT 'when that run wrote this row, UTC: the newest row of the newest day is in use'

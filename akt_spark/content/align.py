@@ -36,7 +36,7 @@ def run(ctx: Context) -> Outcome:
     if item.base_revision != raw.revision:
         notes += embed_catalogue(ctx, reading_spec(ctx.lake, item, raw)).notes
     if _reuse(ctx, "user", user_config_hash(ctx.config, item), notes) is None:
-        train_users(ctx, item, notes)
+        train_users(ctx, item, raw, notes)
     last_day = ctx.config.split.train_end(ctx.ds)
     positives = positives_until(ctx.lake.read("bronze.events"), last_day, ctx.config.alignment.pair_events)
     return Outcome(rows_in=positives.count(), rows_out=2, notes=notes)

@@ -10,9 +10,11 @@ from pyspark.sql import functions as F
 from akt_spark.content.alignment_batches import PairData
 from akt_spark.content.arrow import vectors_from_arrow
 from akt_spark.content.head import ProjectionHead
-from akt_spark.content.interest_training import ClickData
+from akt_spark.content.next_click import ClickData
+from akt_spark.content.prompt_data import PromptData
+from akt_spark.content.prompt_rows import daily_activity, day_number, item_label, leaf
 from akt_spark.content.registry import EncoderRecord
-from akt_spark.content.users import item_vectors, user_inputs
+from akt_spark.content.user_rows import item_vectors, user_inputs
 from akt_spark.features.pairs import positives_until
 from akt_spark.stage import Context
 
@@ -36,7 +38,7 @@ def pair_data(ctx: Context, revision: str) -> tuple[PairData, pd.Series, list[st
         ctx.spark.createDataFrame(ends, "item_id STRING, paired BOOLEAN"), on="item_id", how="left"
     )
     count = items.count()
-    catalogue = ctx.lake.read("bronze.items").select("item_id", F.try_element_at("category", F.lit(-1)).alias("leaf"))
+    catalogue = ctx.lake.read("bronze.items").select("item_id", leaf())
     chosen = _candidates(items, count, limit).join(catalogue, on="item_id", how="left")
     ids, vectors = _collect(chosen, ("item_id", "leaf"), "vector")
     place = pd.Series(np.arange(len(ids)), index=ids["item_id"])
@@ -64,20 +66,51 @@ def _first_items(pairs: pd.DataFrame, limit: int) -> np.ndarray:
 
 def click_data(ctx: Context, item: EncoderRecord, head: ProjectionHead) -> ClickData:
     """Histories of users with at least 2 training-period clicks, and the aligned vectors of what they clicked."""
+    return _click_data(ctx, item, head)[0]
+
+
+def prompt_data(ctx: Context, item: EncoderRecord, head: ProjectionHead) -> PromptData:
+    """`click_data`, and what else a prompt tells of the same users and items, of the training period only."""
+    clicks, people, items = _click_data(ctx, item, head)
+    train_end, config = ctx.config.split.train_end(ctx.ds), ctx.config.interest
+    wanted = ctx.spark.createDataFrame(people[["user_id"]], "user_id STRING")
+    events = ctx.lake.read("bronze.events").join(wanted, on="user_id", how="left_semi")
+    counted = daily_activity(events, train_end, config.events).toPandas().sort_values(["user_id", "day"])
+    activity = {
+        user: rows[["day", "clicks", "buys"]].to_numpy(dtype=np.int64) for user, rows in counted.groupby("user_id")
+    }
+    nothing = np.empty((0, 3), dtype=np.int64)
+    return PromptData(
+        clicks=clicks,
+        labels=list(items["label"]),
+        days=[np.array(days, dtype=np.int64) for days in people["days"]],
+        profiles=list(people["told"]),
+        activity=[activity.get(user, nothing) for user in people["user_id"]],
+        now=day_number(train_end) + 1,
+        period=config.days,
+    )
+
+
+def _click_data(
+    ctx: Context, item: EncoderRecord, head: ProjectionHead
+) -> tuple[ClickData, pd.DataFrame, pd.DataFrame]:
+    """The data; and the rows of its users and items, which tell more."""
     config = ctx.config.interest
     clicks = positives_until(ctx.lake.read("bronze.events"), ctx.config.split.train_end(ctx.ds), config.events)
     raw = item_vectors(ctx, item.base_revision)
     users = user_inputs(ctx.lake.read_rows("bronze.users"), clicks, raw, config).where(F.size("history") >= 2)
-    chosen = _sample(users, users.count(), config.max_users, "user_id").select("user_id", "history", "profile")
+    chosen = _sample(users, users.count(), config.max_users, "user_id").select(
+        "user_id", "history", "days", "profile", "told"
+    )
     held_out = F.pmod(F.xxhash64("user_id", F.lit(config.seed)), F.lit(10_000)) < round(config.held_out_share * 10_000)
     people = chosen.withColumn("held_out", held_out).toPandas().sort_values("user_id")
     clicked = chosen.select(F.explode("history").alias("item_id")).distinct()
-    catalogue = ctx.lake.read("bronze.items").select("item_id", F.try_element_at("category", F.lit(-1)).alias("leaf"))
+    catalogue = ctx.lake.read("bronze.items").select("item_id", leaf(), item_label())
     found = raw.join(clicked, on="item_id", how="left_semi").join(catalogue, on="item_id", how="left")
-    ids, vectors = _collect(found, ("item_id", "leaf"), "vector")
+    ids, vectors = _collect(found, ("item_id", "leaf", "label"), "vector")
     place = {item_id: number for number, item_id in enumerate(ids["item_id"])}
     leaves = {leaf: number for number, leaf in enumerate(ids["leaf"].value_counts().index[:CATEGORIES])}
-    return ClickData(
+    data = ClickData(
         vectors=head.project(vectors),
         category=ids["leaf"].map(leaves).fillna(-1).to_numpy(dtype=np.int64),
         categories=len(leaves),
@@ -85,6 +118,7 @@ def click_data(ctx: Context, item: EncoderRecord, head: ProjectionHead) -> Click
         profiles=[list(profile) for profile in people["profile"]],
         held_out=people["held_out"].to_numpy(dtype=bool),
     )
+    return data, people, ids
 
 
 def _sample(rows: DataFrame, count: int, limit: int, *key: str) -> DataFrame:

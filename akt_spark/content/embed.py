@@ -16,14 +16,15 @@ def run(ctx: Context) -> Outcome:
 
     Raises:
         MissingInput: when no aligned encoder is registered, or it was aligned on another raw encoder than configured.
-        DataError: when too many items could not be encoded.
+        DataError: when too many items or users could not be encoded.
     """
     item, user = (registry.current(ctx.lake, entity, ctx.ds) for entity in ("item", "user"))
-    spec = reading_spec(ctx.lake, item, encoder_spec(ctx.config.encoder))
+    raw = encoder_spec(ctx.config.encoder)
+    spec = reading_spec(ctx.lake, item, raw)
     if user.base_revision != item.revision:
         detail = f"has no user encoder that belongs to {item.revision}, the item encoder in use"
         raise MissingInput(registry.TABLE, "align_encoder", detail)
-    steps = [embed_catalogue(ctx, spec), project_catalogue(ctx, item), embed_users(ctx, user)]
+    steps = [embed_catalogue(ctx, spec), project_catalogue(ctx, item), embed_users(ctx, user, raw)]
     notes = [note for step in steps for note in step.notes]
     looked_at = sum(ctx.lake.read(table).count() for table in ("bronze.items", "bronze.users"))
     return Outcome(rows_in=looked_at, rows_out=steps[1].rows + steps[2].rows, notes=notes)

@@ -33,10 +33,12 @@ class Rows:
     def distinct(self) -> tuple[np.ndarray, np.ndarray]:
         """Places of rows that differ in text or image, and for every row (N,) which of these it equals.
 
-        Catalogues repeat themselves: colours and sizes of one product often share a text, and have no photo.
+        Catalogues repeat themselves: colours and sizes of one product often share a text, and have no photo. What is
+        not a text (prompts of users) always differs.
         """
-        number: dict[tuple[str, bytes | None], int] = {}
-        equal = [number.setdefault(row, len(number)) for row in zip(self.texts, self.images, strict=True)]
+        number: dict[tuple[str | int, bytes | None], int] = {}
+        told = (text if isinstance(text, str) else row for row, text in enumerate(self.texts))
+        equal = [number.setdefault(row, len(number)) for row in zip(told, self.images, strict=True)]
         return np.unique(equal, return_index=True)[1], np.array(equal, dtype=np.int64)
 
 

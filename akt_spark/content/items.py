@@ -64,7 +64,7 @@ def embed_catalogue(ctx: Context, spec: EncoderSpec) -> Embedded:
         rows = chosen.join(pending, on=["item_id", "content_hash"], how="left_semi")
         encoded = _encode(ctx, _with_statistics(ctx, rows, spec), spec, math.ceil(report.rows / waves), work)
         as_of = spec.trained_until if isinstance(spec, TunedSpec) else None
-        with _clear_failures():
+        with clear_failures():
             ctx.lake.merge(TABLE, encoded.withColumns({"revision": F.lit(spec.revision), "as_of": F.lit(as_of)}))
     report.seconds = time.monotonic() - started
     report.notes = _summary(ctx, items, spec, report, work.value)
@@ -123,7 +123,7 @@ def _encode(ctx: Context, rows: DataFrame, spec: EncoderSpec, count: int, work: 
 
 
 @contextmanager
-def _clear_failures() -> Iterator[None]:
+def clear_failures() -> Iterator[None]:
     """Gives a worker's `EncoderError` to the user without the stack trace that Spark wraps it in."""
     try:
         yield

@@ -1,16 +1,22 @@
-"""Embeddings of users in Spark: each user's newest clicks, as aligned item vectors, through the interest model."""
+"""Embeddings of users in Spark: each user's newest clicks, as aligned item vectors, through the user model."""
 
 from __future__ import annotations
 
 import time
 from functools import partial
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from akt_spark.config import InterestConfig
 from akt_spark.content import items, registry
+from akt_spark.content.encoders import EncoderSpec
 from akt_spark.content.interest import embed_batches
+from akt_spark.content.prompt_rows import prompt_inputs
+from akt_spark.content.prompt_spec import PromptSpec, prompt_spec
+from akt_spark.content.prompt_users import encode_prompts
+from akt_spark.content.throughput import work_accumulator
+from akt_spark.content.user_rows import item_vectors, user_inputs, with_vectors
+from akt_spark.errors import DataError
 from akt_spark.features.pairs import positives_until
 from akt_spark.stage import Context
 
@@ -18,111 +24,85 @@ TABLE = "content.user_embeddings"
 WORKER_FIELDS = "user_id STRING, content_hash STRING, clicks INT, vector ARRAY<FLOAT>"
 
 
-def embed_users(ctx: Context, encoder: registry.EncoderRecord) -> items.Embedded:
+def embed_users(ctx: Context, encoder: registry.EncoderRecord, raw: EncoderSpec) -> items.Embedded:
     """Brings the vectors of all users up to date as of the end of training.
 
-    Encodes users whose history or profile has changed since their row was written. A user without both has no
-    vector; a row that an earlier run (of a later day) left for such a user is emptied, with the reason in ``error``.
+    Encodes users of whom what the model reads has changed since their row was written, or whose encoding failed. A user
+    of whom it reads nothing has no vector: a row that an earlier run left is emptied, with the reason in ``error``; a
+    prompt model, which may look back a few days only, writes such a row for everybody.
+
+    Raises:
+        MissingInput: when the encoder's folder is gone, or it was trained on another language model.
+        DataError: when more than ``encoder.max_error_share`` of these users could not be encoded.
     """
     started, train_end = time.monotonic(), ctx.config.split.train_end(ctx.ds)
+    spec = prompt_spec(ctx.lake, encoder, raw)
     vectors = item_vectors(ctx, encoder.base_revision)
-    clicks = positives_until(ctx.lake.read("bronze.events"), train_end, ctx.config.interest.events)
     ctx.lake.register(TABLE)
     rows = ctx.lake.read(TABLE).where(F.col("revision") == encoder.revision)
-    known = rows.select("user_id", F.col("content_hash").alias("known_hash"))
-    users = user_inputs(ctx.lake.read_rows("bronze.users"), clicks, vectors, ctx.config.interest)
-    users = users.join(known, on="user_id", how="left").persist()
-    encodable = (F.size("history") > 0) | (F.size("profile") > 0)
+    known = rows.select("user_id", F.col("content_hash").alias("known_hash"), F.col("error").alias("known_error"))
+    users = _inputs(ctx, spec, vectors).join(known, on="user_id", how="left").persist()
+    encodable = (F.size("history") > 0) | (F.col("told") != "")
     changed = ~F.col("content_hash").eqNullSafe(F.col("known_hash"))
-    to_empty = changed & ~encodable & F.col("known_hash").isNotNull()
+    to_encode = encodable & (changed | F.col("known_error").isNotNull())
+    to_empty = changed & ~encodable & (F.col("known_hash").isNotNull() | F.lit(spec is not None))
     counts = users.agg(
-        F.count_if(changed & encodable).alias("encoded"),
+        F.count_if(to_encode).alias("encoded"),
         F.count_if(to_empty).alias("emptied"),
         F.count_if(~encodable).alias("nothing"),
     ).head()
+    work, failed = work_accumulator(ctx.spark.sparkContext), 0
     if counts["encoded"] + counts["emptied"]:
-        reason = F.lit(f"neither clicks up to {train_end} nor a profile")
+        window = f"in the {spec.config.days} days " if spec and spec.config.days else ""
+        reason = F.lit(f"neither clicks {window}up to {train_end} nor a profile")
         emptied = users.where(to_empty).select(
             "user_id", "content_hash", F.lit(0).alias("clicks"), reason.alias("error")
         )
-        encoded = _encode(ctx, users.where(changed & encodable), vectors, encoder)
+        chosen = users.where(to_encode)
+        if spec is None:
+            encoded = _encode(ctx, chosen, vectors, encoder)
+        else:
+            encoded = encode_prompts(ctx, chosen, vectors, spec, counts["encoded"], work)
         written = encoded.unionByName(emptied, allowMissingColumns=True)
-        ctx.lake.merge(TABLE, written.withColumns({"revision": F.lit(encoder.revision), "as_of": F.lit(train_end)}))
+        with items.clear_failures():
+            ctx.lake.merge(TABLE, written.withColumns({"revision": F.lit(encoder.revision), "as_of": F.lit(train_end)}))
+        failed = _failed(ctx, users.where(encodable), encoder)
     users.unpersist()
-    return items.Embedded(
-        rows=counts["encoded"],
-        seconds=time.monotonic() - started,
-        notes=[
-            f"users: {counts['encoded']:,} new or changed vectors of {encoder.revision}, as of {train_end}",
-            f"users: {counts['nothing']:,} have neither clicks nor a profile and get no vector",
-        ],
-    )
+    notes = [
+        f"users: {counts['encoded'] - failed:,} new or changed vectors of {encoder.revision}, as of {train_end}",
+        f"users: {counts['nothing']:,} have neither clicks nor a profile and get no vector",
+    ]
+    if work.value.summary():
+        notes.append(f"users: errors {failed:,}; {work.value.summary()}")
+    return items.Embedded(rows=counts["encoded"], seconds=time.monotonic() - started, notes=notes)
 
 
-def item_vectors(ctx: Context, revision: str | None) -> DataFrame:
-    """item_id, content_hash and vector of all items that have one of this revision."""
-    rows = ctx.lake.read(items.TABLE).where((F.col("revision") == revision) & F.col("error").isNull())
-    return rows.select("item_id", "content_hash", "vector")
+def _inputs(ctx: Context, spec: PromptSpec | None, vectors: DataFrame) -> DataFrame:
+    """user_id, content_hash, history, told, and what else the model reads."""
+    config = ctx.config.interest if spec is None else spec.config
+    train_end, events = ctx.config.split.train_end(ctx.ds), ctx.lake.read("bronze.events")
+    clicks = positives_until(events, train_end, config.events)
+    users = user_inputs(ctx.lake.read_rows("bronze.users"), clicks, vectors, config)
+    return users if spec is None else prompt_inputs(users, events, config.events, train_end, config.days)
 
 
-def user_inputs(users: DataFrame, clicks: DataFrame, vectors: DataFrame, config: InterestConfig) -> DataFrame:
-    """What the interest model reads of every user.
-
-    Args:
-        users: user_id, profile.
-        clicks: clicks that may be known.
-        vectors: item_id, content_hash (of the item), ...; clicks on other items are left out.
-        config: length of a history, hash buckets.
-
-    Returns:
-        user_id, history ARRAY<STRING> (item ids, oldest first, at most ``config.history``), profile ARRAY<INT> (hash
-        buckets from 1), content_hash (of both, and of the content of the items).
-    """
-    newest = Window.partitionBy("user_id").orderBy(
-        F.desc("event_time"), F.desc_nulls_last("event_order"), F.desc("event_id")
-    )
-    histories = (
-        clicks.join(vectors.select("item_id", F.col("content_hash").alias("item")), on="item_id", how="inner")
-        .withColumn("place", F.row_number().over(newest))
-        .where(F.col("place") <= config.history)
-        .groupBy("user_id")
-        .agg(F.sort_array(F.collect_list(F.struct("place", "item_id", "item")), asc=False).alias("seen"))
-    )
-    attributes = F.sort_array(F.map_entries(F.coalesce("profile", F.create_map().cast("map<string,string>"))))
-    given = F.filter(attributes, lambda entry: entry["value"].isNotNull())
-    bucket = F.transform(
-        given,
-        lambda entry: (F.pmod(F.xxhash64(entry["key"], entry["value"]), F.lit(config.profile_buckets)) + 1).cast("int"),
-    )
-    return (
-        users.select("user_id", given.alias("given"), bucket.alias("profile"))
-        .join(histories, on="user_id", how="left")
-        .select(
-            "user_id",
-            F.coalesce(F.col("seen.item_id"), F.array().cast("array<string>")).alias("history"),
-            "profile",
-            F.sha2(F.to_json(F.struct(F.col("seen.item_id").alias("i"), "seen.item", "given")), 256).alias(
-                "content_hash"
-            ),
+def _failed(ctx: Context, users: DataFrame, encoder: registry.EncoderRecord) -> int:
+    """Of users that there is something to read of, those without a vector."""
+    rows = ctx.lake.read(TABLE).where((F.col("revision") == encoder.revision) & F.col("error").isNotNull())
+    found = users.select("user_id").join(rows.select("user_id", "error"), on="user_id", how="left")
+    seen = found.agg(F.count("*").alias("users"), F.count("error").alias("errors"), F.min("error").alias("example"))
+    counts, allowed = seen.head(), ctx.config.encoder.max_error_share
+    if counts["errors"] > allowed * counts["users"]:
+        raise DataError(
+            f"{counts['errors']:,} of {counts['users']:,} users could not be embedded (encoder.max_error_share is "
+            f"{allowed:.1%}), for example: {counts['example']}. See {TABLE}, column error"
         )
-    )
+    return counts["errors"]
 
 
 def _encode(ctx: Context, users: DataFrame, vectors: DataFrame, encoder: registry.EncoderRecord) -> DataFrame:
-    """Joins vectors to the clicks of the given users, one array a user, and encodes them on the workers."""
-    clicked = users.select("user_id", F.posexplode("history").alias("place", "item_id"))
-    arrays = (
-        clicked.join(vectors.select("item_id", "vector"), on="item_id", how="inner")
-        .groupBy("user_id")
-        .agg(F.sort_array(F.collect_list(F.struct("place", "vector"))).alias("seen"))
-        .select("user_id", F.col("seen.vector").alias("vectors"))
-    )
-    inputs = users.join(arrays, on="user_id", how="left").select(
-        "user_id",
-        "content_hash",
-        "profile",
-        F.coalesce("vectors", F.array().cast("array<array<float>>")).alias("vectors"),
-    )
+    """Encodes the given users on the workers with the transformer."""
+    inputs = with_vectors(users, vectors).select("user_id", "content_hash", "profile", "vectors")
     folder = str(registry.model_folder(ctx.lake, encoder.revision))
     work = partial(embed_batches, folder=folder, revision=encoder.revision, batch_size=ctx.config.interest.batch_size)
     return inputs.mapInArrow(work, WORKER_FIELDS).withColumn("error", F.lit(None).cast("string"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -51,10 +51,34 @@ def loaded_once(revision: str, device: str, load: Callable[[], Any]) -> Any:
 def embed_items(
     batches: Iterator[pa.RecordBatch], spec: PackedSpec, config: EncoderConfig, stall_seconds: float, total: Sum
 ) -> Iterator[pa.RecordBatch]:
-    """For ``mapInArrow``: catalogue rows to the columns of EMBEDDING_FIELDS.
+    """For ``mapInArrow``: catalogue rows (item_id, content_hash, image, the columns of the prompt) to EMBEDDING_FIELDS.
+
+    See `embed_rows` for the arguments.
+    """
+    return embed_rows(batches, read_items, ("item_id", "content_hash"), spec, config, stall_seconds, total)
+
+
+def read_items(window: pa.Table) -> Rows:
+    """Texts and images of catalogue rows."""
+    rows = window.drop_columns(["item_id", "content_hash", "image"]).to_pylist()
+    return Rows([row_prompt(row) for row in rows], window.column("image").to_pylist())
+
+
+def embed_rows(
+    batches: Iterator[pa.RecordBatch],
+    read: Callable[[pa.Table], Rows],
+    keys: Sequence[str],
+    spec: PackedSpec,
+    config: EncoderConfig,
+    stall_seconds: float,
+    total: Sum,
+) -> Iterator[pa.RecordBatch]:
+    """Rows to the given keys of theirs, the first of which names a row, and COLUMNS.
 
     Args:
-        batches: item_id, content_hash, image, and the columns of the prompt.
+        batches: rows.
+        read: what the encoder is given of some of them.
+        keys: columns that are passed on.
         spec: the encoder.
         config: batches and device.
         stall_seconds: see `ModelProcess`.
@@ -63,16 +87,14 @@ def embed_items(
     started, done = time.monotonic(), Work(workers=frozenset([f"{socket.gethostname()}:{os.getpid()}"]))
     with leased(spec, task_device(config.device), stall_seconds) as process:
         for window in _windows(batches, WINDOW_BYTES):
-            rows = window.drop_columns(["item_id", "content_hash", "image"]).to_pylist()
-            texts = [row_prompt(row) for row in rows]
-            read = Rows(texts, window.column("image").to_pylist())
-            different, equal = read.distinct()
-            names = window.column("item_id").take(pa.array(different)).to_pylist()
-            result, work = process.encode(read.take(different), names, config.batch_size, config.batch_tokens)
+            rows = read(window)
+            different, equal = rows.distinct()
+            names = window.column(keys[0]).take(pa.array(different)).to_pylist()
+            result, work = process.encode(rows.take(different), names, config.batch_size, config.batch_tokens)
             work.rows, work.repeated = len(equal), len(equal) - len(different)
             done += work
-            keys = {name: window.column(name).combine_chunks() for name in ("item_id", "content_hash")}
-            yield pa.RecordBatch.from_pydict(keys | result.take(equal).to_arrow())
+            passed = {name: window.column(name).combine_chunks() for name in keys}
+            yield pa.RecordBatch.from_pydict(passed | result.take(equal).to_arrow())
     done.seconds = time.monotonic() - started - done.load_seconds
     total.add(done)
 

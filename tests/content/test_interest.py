@@ -8,34 +8,11 @@ import torch
 
 from akt_spark.config import InterestConfig
 from akt_spark.content.interest import InterestModel
-from akt_spark.content.interest_training import ClickData, interests, train_interest, variance_ratio
+from akt_spark.content.interest_training import interests, train_interest
+from akt_spark.content.next_click import ClickData, variance_ratio
+from content.planted import DIM, GROUPS, click_data, unit
 
-DIM, GROUPS, ITEMS, USERS = 16, 5, 60, 120
 CONFIG = InterestConfig(history=8, heads=2, profile_buckets=20, epochs=20, batch_size=32, learning_rate=1e-2)
-
-
-def unit(*shape: int, seed: int = 0) -> np.ndarray:
-    vectors = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-
-
-def click_data() -> ClickData:
-    """A click on an item of one group is followed by one of the next group: the mean of the past misleads."""
-    rng = np.random.default_rng(1)
-    centres = unit(GROUPS, DIM)
-    vectors = centres[np.arange(ITEMS) % GROUPS] + 0.2 * rng.normal(size=(ITEMS, DIM)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    starts = rng.integers(GROUPS, size=USERS)
-    groups = (starts[:, None] + np.arange(6)) % GROUPS
-    histories = list(rng.integers(ITEMS // GROUPS, size=groups.shape) * GROUPS + groups)
-    return ClickData(
-        vectors=vectors.astype(np.float32),
-        category=np.arange(ITEMS) % GROUPS,
-        categories=GROUPS,
-        histories=histories,
-        profiles=[[int(start) + 1] for start in starts],
-        held_out=np.arange(USERS) % 5 == 0,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +79,11 @@ def test_a_saved_model_answers_the_same(trained, tmp_path):
     again = InterestModel.load(tmp_path / "interest")
     history = [unit(4, DIM)]
     np.testing.assert_array_equal(again.encode(history, [[2]]), model.encode(history, [[2]]))
+
+
+@pytest.mark.parametrize("change", [{"loss": "cosine"}, {"category_weight": 0.0}, {"temperature": 0.5}])
+def test_every_key_of_the_loss_has_an_effect(change):
+    data, config = click_data(), CONFIG.model_copy(update={"epochs": 1})
+    first, _ = train_interest(data, config, 12)
+    second, _ = train_interest(data, config.model_copy(update=change), 12)
+    assert not torch.equal(first.item.weight, second.item.weight)
