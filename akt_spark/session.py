@@ -10,6 +10,9 @@ from pyspark.sql import SparkSession
 from akt_spark.config import SparkConfig
 
 DELTA_PACKAGE = "io.delta:delta-spark_2.13:4.0.1"
+# glibc in Python workers: the arrays of a batch reuse memory, for a page fault costs more than arithmetic on the page;
+# these are the values that its own adjustment stops at
+WORKER_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20)}
 
 
 def spark_session(config: SparkConfig, app_name: str) -> SparkSession:
@@ -31,6 +34,7 @@ def spark_session(config: SparkConfig, app_name: str) -> SparkSession:
         "spark.sql.shuffle.partitions": str(config.shuffle_partitions),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",  # rows may hold images and vectors
+        **{f"spark.executorEnv.{name}": value for name, value in WORKER_MALLOC.items()},
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.sql.codegen.cache.maxEntries": "5000",  # a night compiles more than the default 100 again and again
         "spark.ui.showConsoleProgress": str(sys.stderr.isatty()).lower(),

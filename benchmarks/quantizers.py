@@ -31,13 +31,13 @@ OURS = ("rqkmeans", "rqvae")
 PEERS = ("faiss ResidualQuantizer", "residual k-means")
 
 
-def synthetic(rows: int, seed: int) -> np.ndarray:
-    """Vectors (rows, 128) at normal noise of half a standard deviation around 2,048 normal centres."""
-    random = np.random.default_rng(0)
-    centres = random.normal(size=(GROUPS, DIM)).astype(np.float32)
+def synthetic(rows: int, seed: int, noise: float = 0.5, world: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors (rows, 128) at normal noise around 2,048 normal centres of a world, and the centre of each (rows,)."""
+    centres = np.random.default_rng(world).normal(size=(GROUPS, DIM)).astype(np.float32)
     random = np.random.default_rng(seed)
-    noise = random.standard_normal(size=(rows, DIM), dtype=np.float32)
-    return centres[random.integers(0, GROUPS, rows)] + np.float32(0.5) * noise
+    x = np.float32(noise) * random.standard_normal(size=(rows, DIM), dtype=np.float32)
+    groups = random.integers(0, GROUPS, rows)
+    return x + centres[groups], groups
 
 
 def aligned(lake: str) -> np.ndarray:
@@ -53,7 +53,11 @@ def aligned(lake: str) -> np.ndarray:
 
 
 def fit(side: str, file: str) -> dict[str, object]:
-    """Fits one side on the vectors of a file and measures its codes of the same vectors."""
+    """Fits one side on the vectors of a file and measures its codes of the same vectors.
+
+    Where the file says which cluster a vector was drawn from, also how well IDs, and IDs without their last code, agree
+    with it: adjusted mutual information, 1 for the same clusters and 0 for chance.
+    """
     import faiss
     import torch
 
@@ -61,7 +65,8 @@ def fit(side: str, file: str) -> dict[str, object]:
 
     faiss.omp_set_num_threads(1)
     torch.set_num_threads(1)
-    x = np.load(file)
+    with np.load(file) as stored:
+        x, groups = stored["x"], stored["groups"]
     started = time.process_time()  # one thread: other work on the cores does not count
     codes, rebuilt = SIDES[side](x)
     seconds = time.process_time() - started
@@ -74,7 +79,16 @@ def fit(side: str, file: str) -> dict[str, object]:
         "coverage": [len(np.unique(codes[:, level])) / size for level, size in enumerate(SIZES)],
         "distinct_ids": len(buckets),
         "largest_bucket": int(buckets.max()),
-    }
+    } | (_agreement(codes, groups) if len(groups) else {})
+
+
+def _agreement(codes: np.ndarray, groups: np.ndarray) -> dict[str, float]:
+    from sklearn.metrics import adjusted_mutual_info_score
+
+    def ami(codes: np.ndarray) -> float:
+        return round(float(adjusted_mutual_info_score(groups, np.unique(codes, axis=0, return_inverse=True)[1])), 4)
+
+    return {"true_clusters_ami_of_ids": ami(codes), "true_clusters_ami_of_prefixes": ami(codes[:, :-1])}
 
 
 def _ours(kind: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -177,12 +191,12 @@ def prepare(folder: Path) -> tuple[str, str]:
 
     model, file = folder / "model", folder / "vectors.parquet"
     quantizer = new_quantizer(QuantizerConfig(kind="rqkmeans", sizes=SIZES))
-    quantizer.fit(synthetic(FIT_ROWS, seed=1))
+    quantizer.fit(synthetic(FIT_ROWS, seed=1)[0])
     quantizer.save(model)
     schema = pa.schema({"id": pa.string(), "vector": pa.list_(pa.float32())})
     with pq.ParquetWriter(file, schema) as writer:
         for start in range(0, ASSIGN_ROWS, FIT_ROWS):
-            x = synthetic(FIT_ROWS, seed=2 + start)
+            x = synthetic(FIT_ROWS, seed=2 + start)[0]
             offsets = pa.array(np.arange(len(x) + 1, dtype=np.int32) * DIM)
             ids = pa.array([f"v{n}" for n in range(start, start + len(x))])
             writer.write_table(pa.table([ids, pa.ListArray.from_arrays(offsets, x.ravel())], schema=schema))
@@ -203,8 +217,13 @@ def main() -> None:
     rows, bars = [], []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for name, x in (("real items", aligned(options.lake)), ("synthetic", synthetic(FIT_ROWS, seed=1))):
-            found = _fit_all(name, x, folder, options.rounds)
+        unknown = np.empty(0, np.int64)
+        for name, x, groups in (
+            ("real items", aligned(options.lake), unknown),
+            ("synthetic", *synthetic(FIT_ROWS, seed=1)),
+        ):
+            np.savez(folder / "x.npz", x=x, groups=groups)
+            found = _fit_all({"vectors": name, "rows": len(x), "dim": x.shape[1]}, folder / "x.npz", options.rounds)
             rows += found.values()
             bars += _fit_bars(name, found)
         speeds = _assign_all(*prepare(folder), options.rounds)
@@ -216,16 +235,14 @@ def main() -> None:
     measure.write(options.out, __doc__.splitlines()[0], packages, rows, bars, note)
 
 
-def _fit_all(name: str, x: np.ndarray, folder: Path, rounds: int) -> dict[str, dict]:
-    np.save(folder / "x.npy", x)
+def _fit_all(shape: dict[str, object], file: Path, rounds: int) -> dict[str, dict]:
     taken: dict[str, list[float]] = {side: [] for side in SIDES}
     found = {}
     for _ in range(rounds):
         for side in SIDES:
-            found[side] = measure.child([__file__, "fit", side, str(folder / "x.npy")], ONE_THREAD)
+            found[side] = measure.child([__file__, "fit", side, str(file)], ONE_THREAD)
             taken[side].append(found[side]["cpu_seconds"])
-            print(name, side, json.dumps(found[side]), flush=True)
-    shape = {"vectors": name, "rows": len(x), "dim": x.shape[1]}
+            print(shape["vectors"], side, json.dumps(found[side]), flush=True)
     return {
         side: shape | {"quantizer": side} | found[side] | {"cpu_seconds": statistics.median(taken[side])}
         for side in SIDES

@@ -2,8 +2,8 @@
 
 The product's rounding depends on library, shape and threads, but is bounded: a code whose rounded distance lies further
 above the smallest than twice the bound cannot be the nearest. One code is left for most rows, and that is the answer;
-for the others the distances that count are computed one row at a time as `arithmetic.squared_distances` does. The
-result is that of exact arithmetic over all codes, whatever the product did, at a fraction of the time.
+for the others the distances that count are computed as `arithmetic.squared_distances` does. The result is that of exact
+arithmetic over all codes, whatever the product did, at a fraction of the time.
 """
 
 from __future__ import annotations
@@ -19,22 +19,43 @@ UNIT_ROUNDOFF = np.finfo(np.float32).eps / 2
 def nearest(x: Floats, codes: Floats) -> NDArray[np.int64]:
     """The nearest row of codes (K, d) for each of x (N, d), at a tie the lowest: (N,)."""
     rough, bound = _rough_distances(x, codes)
-    found = rough.argmin(axis=1)
-    candidates = ~(rough > (rough[np.arange(len(x)), found] + 2 * bound)[:, None])  # so that NaN is a candidate
-    doubtful = np.flatnonzero(candidates.sum(axis=1) > 1)
-    found[doubtful] = _distances(x[doubtful], codes, candidates[doubtful]).argmin(axis=1)
+    found, least = _least(rough)
+    rough[np.arange(len(x)), found] = np.inf
+    limit = least + 2 * bound
+    doubtful = np.flatnonzero(~(_least(rough)[1] > limit))  # so that NaN is doubtful
+    candidates = ~(rough[doubtful] > limit[doubtful, None])
+    np.put_along_axis(candidates, found[doubtful, None], True, axis=1)
+    found[doubtful] = _distances(x[doubtful], codes, candidates).argmin(axis=1)
     return found
 
 
-def nearest_two(x: Floats, codes: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """The nearest code, its squared distance, and that of the second nearest (infinite with one code): (N,) each."""
+def nearest_two(x: Floats, codes: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The nearest and the second nearest row of codes (K, d), at a tie the lowest: (N,) each. One code is both."""
+    if len(codes) == 1:
+        return (np.zeros(len(x), np.int64),) * 2
     rough, bound = _rough_distances(x, codes)
-    second = np.partition(rough, 1, axis=1)[:, 1] if len(codes) > 1 else rough[:, 0]
-    exact = _distances(x, codes, ~(rough > (second + 2 * bound)[:, None]))
-    rows, found = np.arange(len(x)), exact.argmin(axis=1)
-    first = exact[rows, found]
-    exact[rows, found] = np.inf
-    return found, first, exact.min(axis=1)
+    rows = np.arange(len(x))
+    first, least = _least(rough)
+    rough[rows, first] = np.inf
+    second, next_ = _least(rough)
+    rough[rows, second] = np.inf
+    limit = next_ + 2 * bound
+    # a third one may be among them, or their order is not certain
+    doubtful = np.flatnonzero(~((next_ > least + 2 * bound) & (_least(rough)[1] > limit)))
+    candidates = ~(rough[doubtful] > limit[doubtful, None])
+    for sure in (first, second):
+        np.put_along_axis(candidates, sure[doubtful, None], True, axis=1)
+    exact = _distances(x[doubtful], codes, candidates)
+    first[doubtful] = exact.argmin(axis=1)
+    np.put_along_axis(exact, first[doubtful, None], np.inf, axis=1)
+    second[doubtful] = exact.argmin(axis=1)
+    return first, second
+
+
+def _least(rough: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Place and value of the least of every row of rough (N, K): (N,) each."""
+    found = rough.argmin(axis=1)
+    return found, rough[np.arange(len(rough)), found]
 
 
 def _rough_distances(x: Floats, codes: Floats) -> tuple[Floats, Floats]:
@@ -45,7 +66,8 @@ def _rough_distances(x: Floats, codes: Floats) -> tuple[Floats, Floats]:
     summed, and the distance itself is rounded as often: 4 (d + 8) u is above their total.
     """
     norms = np.einsum("kd,kd->k", codes, codes)
-    rough = norms - 2 * (x @ codes.T)
+    rough = x @ (-2 * codes).T
+    rough += norms
     reach = np.sqrt(np.einsum("nd,nd->n", x, x)) + np.sqrt(norms.max())
     return rough, np.float32(4 * (x.shape[1] + 8) * UNIT_ROUNDOFF) * reach * reach
 

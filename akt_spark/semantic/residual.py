@@ -35,12 +35,15 @@ def residual_codes(latent: Floats, codebooks: list[Floats]) -> tuple[NDArray[np.
         Codes (N, L), at a tie the lowest; the residuals r_0 = y, ..., r_L, each (N, d); and the margin (N,) of the
         first code, as `quantizer.Codes` defines it.
     """
-    first, distance, runner_up = nearest_two(latent, codebooks[0])
+    first, second = nearest_two(latent, codebooks[0])
     codes, residuals = [first], [latent, latent - codebooks[0][first]]
+    margin = np.ones(len(latent), np.float32)
+    if len(codebooks[0]) > 1:
+        distance, runner_up = squared_norms(residuals[1]), squared_norms(latent - codebooks[0][second])
+        margin -= np.divide(distance, runner_up, out=np.ones_like(distance), where=runner_up > 0)
     for codebook in codebooks[1:]:
         codes.append(nearest(residuals[-1], codebook))
         residuals.append(residuals[-1] - codebook[codes[-1]])
-    margin = 1 - np.divide(distance, runner_up, out=np.ones_like(distance), where=runner_up > 0)
     return np.stack(codes, axis=1).astype(np.int32), residuals, margin
 
 

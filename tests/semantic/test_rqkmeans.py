@@ -16,6 +16,7 @@ from akt_spark.semantic.kmeans import kmeans
 from akt_spark.semantic.rqkmeans import RqKMeans
 
 from .conftest import SMALL
+from .planted import planted
 
 CONFIG = SMALL.model_copy(update={"kind": "rqkmeans"})
 FIT_AND_ASSIGN = """
@@ -113,6 +114,15 @@ def test_kmeans_finds_separate_groups_and_repeats_itself() -> None:
     found = kmeans(x, 4, seed=5)
     assert squared_distances(centres, found).min(axis=1).max() < 0.01
     assert np.array_equal(found, kmeans(x, 4, seed=5))
+
+
+def test_kmeans_starts_on_a_sample_and_ends_on_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = planted(4000, 24, 40)[0]
+    found = kmeans(x, 8, seed=5)  # 2,048 rows are its sample
+    monkeypatch.setattr("akt_spark.semantic.kmeans.REFINEMENTS", 0)
+    of_the_sample = kmeans(x, 8, seed=5)
+    errors = [squared_distances(x, centres).min(axis=1).mean() for centres in (found, of_the_sample)]
+    assert errors[0] < errors[1]
 
 
 def test_kmeans_survives_more_centres_than_distinct_rows() -> None:
