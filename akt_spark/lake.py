@@ -106,7 +106,10 @@ class Lake:
             if not exists or self.spark.conf.get("spark.sql.catalogImplementation") == "in-memory":
                 # the name may stand for another lake's table, or for one whose folder was deleted; data stays
                 self.spark.sql(f"DROP TABLE IF EXISTS {table}")
-            self.spark.sql(Template(Table.load(table).sql).substitute(location=self.path(table)))
+            if exists:  # as it is: a comment in schemas/ may be another since it was made
+                self.spark.sql(f"CREATE TABLE IF NOT EXISTS {table} USING DELTA LOCATION '{self.path(table)}'")
+            else:
+                self.spark.sql(Template(Table.load(table).sql).substitute(location=self.path(table)))
             self._registered.add(table)
 
     def read(self, table: str, version: int | None = None) -> DataFrame:
@@ -258,7 +261,11 @@ class Lake:
         missing = sorted(set(declared.names) - set(rows.columns))
         extra = sorted(set(rows.columns) - set(declared.names))
         if missing or extra:
-            raise AktError(f"rows for {table} do not fit schemas/{table}.sql: missing {missing}, extra {extra}")
+            raise AktError(
+                f"rows for {table} do not fit its columns: missing {missing}, extra {extra}; where {self.path(table)} was "
+                f"made by an earlier version (schemas/{table}.sql has other columns now), delete that folder and run the "
+                "night again, or give another lake.root"
+            )
         return rows.select([F.col(field.name).cast(field.dataType) for field in declared])
 
     def _commit(self, table: str, write: Callable[[], None], on: BuiltOn | None = None) -> None:

@@ -1,5 +1,6 @@
 """Tables are what their schema declares, readable by name and by path, and writes can be repeated."""
 
+from dataclasses import replace
 from datetime import date
 
 import deltalake
@@ -41,6 +42,18 @@ def test_rows_that_do_not_fit_the_schema_are_refused(spark, lake):
     rows = spark.createDataFrame([("a", 1)], "item_id string, index int")
     with pytest.raises(AktError, match=r"features.item_index.*missing \['idx'\], extra \['index'\]"):
         lake.append("features.item_index", rows)
+
+
+def test_a_table_whose_comments_were_written_otherwise_is_used_as_it_is(spark, lake, monkeypatch):
+    table = Table.load("features.item_index")
+    earlier = replace(table, sql=table.sql.replace("COMMENT '", "COMMENT 'formerly "))
+    monkeypatch.setattr(Table, "load", lambda name: earlier)
+    Lake(spark, lake.root).register("features.item_index")
+    monkeypatch.undo()
+    spark.sql("DROP TABLE features.item_index")
+    later = Lake(spark, lake.root)
+    later.register("features.item_index")
+    assert later.read("features.item_index").columns == ["item_id", "idx"]
 
 
 def test_a_constraint_of_the_schema_is_enforced(spark, lake):
