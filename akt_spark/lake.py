@@ -262,9 +262,9 @@ class Lake:
         extra = sorted(set(rows.columns) - set(declared.names))
         if missing or extra:
             raise AktError(
-                f"rows for {table} do not fit its columns: missing {missing}, extra {extra}; where an earlier version made "
-                f"the table (schemas/{table}.sql has other columns now), delete {self.path(table)} and run the night "
-                "again, or give another lake.root"
+                f"rows for {table} do not fit its columns: missing {missing}, extra {extra}; where an earlier version "
+                f"made the table (schemas/{table}.sql has other columns now), delete {self.path(table)} and run the "
+                "night again, or give another lake.root"
             )
         return rows.select([F.col(field.name).cast(field.dataType) for field in declared])
 
