@@ -17,6 +17,14 @@ from akt_spark.session import spark_session
 from akt_spark.stage import Context
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file share its fixtures, and all that look at the shop's night share that: one worker runs them."""
+    for item in items:
+        file = item.path.relative_to(item.config.rootpath)
+        of_night = file.parts[:2] == ("tests", "jobs") and "night" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("the shop's night" if of_night else str(file)))
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     settings = {
