@@ -18,6 +18,8 @@ from akt_spark.config import fingerprint
 from akt_spark.content.model_process import ModelProcess, PackedSpec, end_server
 from akt_spark.errors import EncoderError
 
+LONGEST = 40  # of the path of a temporary folder: with what follows, a socket's path has 107 bytes at most
+
 
 @contextmanager
 def leased(spec: PackedSpec, device: str, stall_seconds: float, folder: Path | None = None) -> Iterator[ModelProcess]:
@@ -29,10 +31,10 @@ def leased(spec: PackedSpec, device: str, stall_seconds: float, folder: Path | N
         stall_seconds: see `ModelProcess`.
         folder: where the processes of this executor are found; by default by the process that forks its workers.
     """
-    folder = folder or _folder()
-    _end_others(folder, fingerprint(spec.revision))
+    folder, revision = folder or _folder(), fingerprint(spec.revision)[:12]
+    _end_others(folder, revision)
     for number in count():
-        place = folder / f"{fingerprint(spec.revision)}-{fingerprint(device)}-{number}"
+        place = folder / f"{revision}-{fingerprint(device)[:8]}-{number}"
         with place.with_suffix(".lock").open("w") as lock:  # a worker that dies gives it back
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,7 +65,9 @@ def _end_others(folder: Path, revision: str) -> None:
 
 def _folder() -> Path:
     """A folder of the executor's own: messages are pickled, so nobody else may write into it."""
-    folder = Path(tempfile.gettempdir(), f"akt-models-{os.getuid()}-{os.getppid()}")
+    temporary = tempfile.gettempdir()
+    short = temporary if len(temporary) <= LONGEST else "/tmp"  # resource managers nest theirs deeply
+    folder = Path(short, f"akt-models-{os.getuid()}-{os.getppid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if status.st_uid != os.getuid() or status.st_mode & 0o077:

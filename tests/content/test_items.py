@@ -91,6 +91,7 @@ def test_an_encoder_that_cannot_be_loaded_says_so_without_a_stack_trace(lake, co
         embed_catalogue(configured(), gone)
 
 
+@pytest.mark.night
 def test_another_encoder_under_the_same_revision_is_refused_with_the_difference(lake, configured, spec):
     ctx = configured()
     write_items(lake, {"i": "title"})
@@ -109,6 +110,7 @@ def test_another_encoder_under_the_same_revision_is_refused_with_the_difference(
     ]
 
 
+@pytest.mark.night
 def test_too_many_failing_items_fail_the_stage_and_stay_visible(lake, configured, spec):
     write_items(lake, TITLES | {"i05": "poison", "i06": "poison too"})
     with pytest.raises(DataError, match=r"2 of 40 items could not be embedded \(5.0%; encoder.max_error_share is 1.0%"):

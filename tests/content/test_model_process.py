@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
 from akt_spark.content.encoding import Rows
-from akt_spark.content.model_pool import leased
+from akt_spark.content.model_pool import end_idle_models, leased
 from akt_spark.content.model_process import ModelProcess, PackedSpec
 from akt_spark.content.results import EncodedRows
 from akt_spark.content.throughput import Work
@@ -24,8 +26,15 @@ from content.fakes import FakeSpec
 
 
 @pytest.fixture
-def process(spec, tmp_path) -> Iterator[ModelProcess]:
-    started = ModelProcess(PackedSpec.of(spec), "cpu", 60, tmp_path / "socket")
+def folder() -> Iterator[Path]:
+    """A folder with a short path, as those of executors have: that of a socket has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        yield Path(short)
+
+
+@pytest.fixture
+def process(spec, folder) -> Iterator[ModelProcess]:
+    started = ModelProcess(PackedSpec.of(spec), "cpu", 60, folder / "socket")
     yield started
     started.close()
 
@@ -98,24 +107,24 @@ class Unloadable(FakeSpec):
         (lambda: os.kill(os.getpid(), 9), r"was ended by signal 9 \(SIGKILL\).* memory enough"),
     ],
 )
-def test_a_model_that_cannot_be_loaded_is_an_error_of_the_job(tmp_path, how, message):
-    process = ModelProcess(PackedSpec.of(Unloadable(str(tmp_path), how=how)), "cpu", 60, tmp_path / "socket")
+def test_a_model_that_cannot_be_loaded_is_an_error_of_the_job(tmp_path, how, message, folder):
+    process = ModelProcess(PackedSpec.of(Unloadable(str(tmp_path), how=how)), "cpu", 60, folder / "socket")
     with pytest.raises(EncoderError, match=message):
         encode(process, ["a"])
 
 
-def test_the_next_task_finds_the_process_and_its_model(process, spec, tmp_path):
+def test_the_next_task_finds_the_process_and_its_model(process, spec, folder):
     encode(process, ["warm"])
     process.release()
-    following = ModelProcess(PackedSpec.of(spec), "cpu", 60, tmp_path / "socket")
+    following = ModelProcess(PackedSpec.of(spec), "cpu", 60, folder / "socket")
     result, work = encode(following, ["one", "deadly", "two"], batch_size=1)  # it alone ends what others started
     assert work.loads == len(spec.notes("loads")) - 1
     assert result.errors == [None, "the encoder's process ended with exit code 9 at this row", None]
     following.close()
 
 
-def test_a_process_that_nobody_uses_ends(spec, tmp_path):
-    process = ModelProcess(PackedSpec.of(spec), "cpu", 60, tmp_path / "socket", idle_seconds=0.1)
+def test_a_process_that_nobody_uses_ends(spec, folder):
+    process = ModelProcess(PackedSpec.of(spec), "cpu", 60, folder / "socket", idle_seconds=0.1)
     encode(process, ["warm"])
     child = psutil.Process(process._process.pid)
     process.release()
@@ -124,11 +133,11 @@ def test_a_process_that_nobody_uses_ends(spec, tmp_path):
     process.close()
 
 
-def test_the_process_ends_with_its_owner(tmp_path):
+def test_the_process_ends_with_its_owner(folder):
     owner = subprocess.Popen(["sleep", "60"])
-    command = [sys.executable, "-m", "akt_spark.content.model_server", str(tmp_path / "socket"), str(owner.pid), "60"]
+    command = [sys.executable, "-m", "akt_spark.content.model_server", str(folder / "socket"), str(owner.pid), "60"]
     with subprocess.Popen(command) as server:
-        while not (tmp_path / "socket").exists():
+        while not (folder / "socket").exists():
             assert server.poll() is None
             time.sleep(0.05)
         owner.kill()
@@ -136,11 +145,20 @@ def test_the_process_ends_with_its_owner(tmp_path):
         assert server.wait(timeout=10) == 0
 
 
-def test_tasks_at_once_have_a_process_each_and_later_ones_find_these(spec, tmp_path):
+def test_sockets_fit_where_the_temporary_folder_is_deep(spec, tmp_path, monkeypatch):
+    deep = tmp_path / ("container" * 12)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with leased(PackedSpec.of(spec), "cpu", 60) as process:
+        assert encode(process, ["row"])[1].loads == 1
+    end_idle_models()
+
+
+def test_tasks_at_once_have_a_process_each_and_later_ones_find_these(spec, folder):
     packed = PackedSpec.of(spec)
 
     def task(work: list[Work]) -> AbstractContextManager[ModelProcess]:
-        lease = leased(packed, "cpu", 60, tmp_path)
+        lease = leased(packed, "cpu", 60, folder)
         process = lease.__enter__()
         work.append(encode(process, ["row"])[1])
         return lease
@@ -153,7 +171,7 @@ def test_tasks_at_once_have_a_process_each_and_later_ones_find_these(spec, tmp_p
     assert [done.loads for done in work] == [1, 1, 0, 0]
     processes = [psutil.Process(int(line.split()[0])) for line in spec.notes("loads")]
     other = PackedSpec.of(replace(spec, revision="other"))
-    with leased(other, "cpu", 60, tmp_path):  # makes room for itself
+    with leased(other, "cpu", 60, folder):  # makes room for itself
         gone, left = psutil.wait_procs(processes, timeout=10)
     assert len(gone) == 2
     assert not left

@@ -116,6 +116,7 @@ def test_events_after_the_training_period_change_no_pair_no_encoder_and_no_vecto
     assert first == (pairs(shop), encoders, vectors(shop, "item"), vectors(shop, "user"))  # revisions hash weights
 
 
+@pytest.mark.night
 def test_vectors_that_know_too_much_for_an_early_day_are_emptied_when_it_is_run_again(shop, configured):
     write_users(shop, {"u00": {}, "u01": {}})
     write_events(shop, [click for click in clicks_in_groups() if click[0] != "u00"])
@@ -138,6 +139,7 @@ def test_alignment_that_learns_nothing_is_rejected_and_the_encoder_in_use_stays(
     assert current_revision(shop, "item", DS) == good
 
 
+@pytest.mark.night
 def test_a_collapsed_user_model_is_rejected(shop, configured):
     good = current_revision(shop, "user", DS)
     with pytest.raises(HealthGateError, match=r"user encoder .* rejected: .*min_variance_ratio is 50: .* collapsed"):

@@ -67,6 +67,7 @@ def bulk(events, until):
     return [bulk_activity(seen, "item"), bulk_activity(seen, "user"), bulk_sequences(seen)]
 
 
+@pytest.mark.night
 def test_after_every_night_the_tables_hold_what_a_bulk_build_holds(night, random_events, context, frame):
     events = random_events(seed=11, count=260)
     loaded = [event for event in events if event.event_time.day <= 10 and event.event_time.month == 1]
