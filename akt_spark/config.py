@@ -182,14 +182,21 @@ class EncoderConfig(Section):
         return self
 
 
-class LoraConfig(Section):
-    """Training of the encoder itself by low-rank adapters (method.md 2.3); read with ``method: lora`` only."""
+class AdapterConfig(Section):
+    """Low-rank adapters (LoRA) of a model whose own weights stay, and how they are trained."""
 
     rank: PositiveInt = Field(16, description="rank of an adapter")
     alpha: PositiveFloat = Field(32.0, description="an adapter's output is scaled by alpha / rank")
     dropout: Share = Field(0.05, description="before an adapter")
-    learning_rate: PositiveFloat = Field(1e-4, description="of the adapters; alignment.learning_rate is the head's")
+    learning_rate: PositiveFloat = Field(
+        1e-4, description="of the adapters; the section's learning_rate is of all else"
+    )
     warmup: Share = Field(0.03, description="share of steps in which both rates rise; then they fall as a cosine")
+
+
+class LoraConfig(AdapterConfig):
+    """Training of the encoder itself by low-rank adapters (method.md 2.3); read with ``method: lora`` only."""
+
     micro_batch: PositiveInt = Field(32, description="items in memory with their gradients at a time (gradient cache)")
     max_items: PositiveInt = Field(20_000, description="items whose text and image are trained on at most")
     checkpoint_steps: PositiveInt = Field(50, description="steps between checkpoints: a killed training goes on there")
@@ -252,18 +259,13 @@ class AlignmentConfig(Section):
         return self.model_dump(exclude={"refresh_days": True, "run_on": True, "lora": unread})
 
 
-class InterestPromptConfig(Section):
+class InterestPromptConfig(AdapterConfig):
     """The language model of the encoder's family as user model; read with ``model: prompt`` only."""
 
     titles: bool = Field(True, description="category and title of every click beside its vector; false: vectors alone")
     title_tokens: PositiveInt = Field(16, description="tokens of a category and title at most")
     max_tokens: PositiveInt = Field(512, description="tokens of a prompt at most; the oldest clicks are left out")
     add_mean: bool = Field(False, description="true: what is predicted is added to the mean of the clicks read")
-    rank: PositiveInt = Field(16, description="rank of an adapter")
-    alpha: PositiveFloat = Field(32.0, description="an adapter's output is scaled by alpha / rank")
-    dropout: Share = Field(0.05, description="before an adapter")
-    learning_rate: PositiveFloat = Field(1e-4, description="of the adapters; interest.learning_rate is of all else")
-    warmup: Share = Field(0.03, description="share of steps in which both rates rise; then they fall as a cosine")
     epochs: PositiveInt = Field(4, description="passes over the users; each predicts one click of a user, at random")
     micro_batch: PositiveInt = Field(16, description="prompts in memory with their gradients at a time")
 

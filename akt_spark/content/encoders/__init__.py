@@ -113,32 +113,38 @@ def encoder_spec(config: EncoderConfig) -> EncoderSpec:
 
 
 @dataclass(frozen=True)
-class NamedSpec:
-    """A spec under a revision that was set by hand."""
+class DerivedSpec:
+    """A spec made from another one, with which it shares what is not said anew."""
 
-    spec: EncoderSpec
-    revision: str
+    base: EncoderSpec
 
     @property
     def family(self) -> str:
-        """That of the spec, as all that follows."""
-        return self.spec.family
+        """That of the base, as all that follows."""
+        return self.base.family
 
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        return self.spec.dim
+        return self.base.dim
 
     @property
     def use_images(self) -> bool:
         """Whether images need to be shipped to it."""
-        return self.spec.use_images
+        return self.base.use_images
 
     @property
     def made_of(self) -> dict[str, Any]:
         """All that a vector depends on."""
-        return self.spec.made_of
+        return self.base.made_of
 
     def load(self, device: str) -> Encoder:
         """Loads the weights onto a torch device."""
-        return self.spec.load(device)
+        return self.base.load(device)
+
+
+@dataclass(frozen=True)
+class NamedSpec(DerivedSpec):
+    """A spec under a revision that was set by hand."""
+
+    revision: str

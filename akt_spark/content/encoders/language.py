@@ -109,5 +109,5 @@ def language_of(encoder: Encoder, family: str) -> Language:
 def text_only(spec: EncoderSpec) -> EncoderSpec:
     """The spec of the same encoder without eyes: it loads less, and what it is made of names no pixels."""
     if isinstance(spec, NamedSpec):
-        return replace(spec, spec=text_only(spec.spec))
+        return replace(spec, base=text_only(spec.base))
     return replace(spec, use_images=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 from akt_spark.config import fingerprint
 from akt_spark.content.artifacts import load_model, state_hash
-from akt_spark.content.encoders import Encoder, EncoderSpec
+from akt_spark.content.encoders import DerivedSpec, Encoder, EncoderSpec
 from akt_spark.content.encoders.lora import load_adapters
 from akt_spark.content.statistics import text_fingerprint
 
@@ -17,7 +17,7 @@ STATISTICS = "statistics"  # Parquet in the model's folder: item_id, statistics
 
 
 @dataclass(frozen=True)
-class TunedSpec:
+class TunedSpec(DerivedSpec):
     """A base encoder and the folder of its adapters.
 
     Attributes:
@@ -28,7 +28,6 @@ class TunedSpec:
         statistics: hash of the statistics in the prompts; None where they tell none.
     """
 
-    base: EncoderSpec
     folder: str
     content: str
     trained_until: date
@@ -42,21 +41,6 @@ class TunedSpec:
         return cls(base, str(folder), state_hash(state, about["lora"]), trained_until, about["statistics"])
 
     @property
-    def family(self) -> str:
-        """That of the base, as image use and the length of a vector."""
-        return self.base.family
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return self.base.dim
-
-    @property
-    def use_images(self) -> bool:
-        """Whether images need to be shipped to it."""
-        return self.base.use_images
-
-    @property
     def revision(self) -> str:
         """Family and a short hash of the base, the adapters, and the statistics in the prompts."""
         return f"{self.family}-tuned-{fingerprint(self.base.revision, self.content, self._reads)[:12]}"
@@ -64,7 +48,7 @@ class TunedSpec:
     @property
     def made_of(self) -> dict[str, Any]:
         """All that a vector depends on."""
-        return {**self.base.made_of, "adapter": self.content, "statistics": self._reads}
+        return {**super().made_of, "adapter": self.content, "statistics": self._reads}
 
     @property
     def statistics_path(self) -> str | None:
@@ -77,7 +61,7 @@ class TunedSpec:
 
     def load(self, device: str = "cpu") -> Encoder:
         """Loads the base and adds the adapters to its weights."""
-        encoder = self.base.load(device)
+        encoder = super().load(device)
         state, about = load_model(self.folder)
         load_adapters(encoder, self.family, **about["lora"], state=state)
         encoder.revision = self.revision
