@@ -30,7 +30,7 @@ night: setup ## slow tests: killed nights and stages, a cluster, maintenance, th
 	@python -m pytest -m night
 
 test: setup ## the tests, on both cores
-	@python -m pytest -n 2 --dist loadgroup
+	@python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 bench: setup ## benchmarks, beside their peers, into benchmarks/results/ (most of an hour, on a quiet machine)
 	@for name in sequences maintenance quantizers embedding; do python benchmarks/$$name.py --out benchmarks/results/$$name.json; done

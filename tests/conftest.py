@@ -17,12 +17,20 @@ from akt_spark.session import spark_session
 from akt_spark.stage import Context
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file share its fixtures, and all that look at the shop's night share that: one worker runs them."""
+    """Tests of one file share its fixtures, and all that look at the shop's night share that: one worker runs them.
+
+    The night takes longest and comes first, so that no worker waits for it at the end.
+    """
+
+    def looks_at_the_night(item: pytest.Item) -> bool:
+        return "jobs" in item.path.parts and "night" in getattr(item, "fixturenames", ())
+
     for item in items:
-        file = item.path.relative_to(item.config.rootpath)
-        of_night = file.parts[:2] == ("tests", "jobs") and "night" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("the shop's night" if of_night else str(file)))
+        group = "the shop's night" if looks_at_the_night(item) else str(item.path.relative_to(item.config.rootpath))
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=looks_at_the_night, reverse=True)
 
 
 @pytest.fixture(scope="session")

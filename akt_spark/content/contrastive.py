@@ -87,8 +87,8 @@ def info_nce(
 def recall_at(k: int, vectors: Tensor, pairs: np.ndarray, known: KnownPairs, rows_at_once: int = 1024) -> float:
     """Share of pairs whose positive is among the k nearest of its anchor, in all of ``vectors``.
 
-    The anchor itself and its partners of training are not counted as competitors. Ties count against the positive,
-    so vectors that have collapsed find nothing.
+    The anchor itself and its partners of training are not counted as competitors. Ties count against the positive, and
+    so does what is not a number: vectors that have collapsed or burst find nothing.
 
     Args:
         k: size of the neighbourhood.
@@ -105,6 +105,6 @@ def recall_at(k: int, vectors: Tensor, pairs: np.ndarray, known: KnownPairs, row
         excluded = torch.from_numpy(known.mask(anchor, everyone))
         excluded[torch.arange(len(anchor)), anchor] = True
         excluded[torch.arange(len(anchor)), positive] = True
-        better = ((scores >= of_positive[:, None]) & ~excluded).sum(1)
+        better = (~(scores < of_positive[:, None]) & ~excluded).sum(1)
         hits += int((better < k).sum())
     return hits / len(pairs)

@@ -83,7 +83,7 @@ def next_click_loss(
 def recall_of(expected: Mapping[int, Tensor], cuts: Mapping[int, np.ndarray], data: ClickData, k: int) -> float:
     """Share of clicks among the k items nearest to what was expected, over users.
 
-    Items the user clicked earlier do not compete; ties count against the model.
+    Items the user clicked earlier do not compete; ties, and what is not a number, count against the model.
 
     Args:
         expected: (T, dim) a user.
@@ -116,5 +116,5 @@ def _hits(scores: Tensor, history: np.ndarray, cuts: np.ndarray, k: int) -> int:
     competes = torch.ones_like(scores, dtype=torch.bool)
     competes[row, history[earlier]] = False
     competes[rows, target] = False
-    better = ((scores >= scores[rows, target][:, None]) & competes).sum(1)
+    better = (~(scores < scores[rows, target][:, None]) & competes).sum(1)
     return int((better < k).sum())

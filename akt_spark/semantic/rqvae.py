@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from akt_spark.semantic.arithmetic import Floats, dense, relu
 from akt_spark.semantic.quantizer import Labels
 from akt_spark.semantic.residual import ResidualQuantizer, chunks, require_distinct
+from akt_spark.semantic.unused_codes import occupy
 
 
 class RqVae(ResidualQuantizer):
@@ -36,7 +37,11 @@ class RqVae(ResidualQuantizer):
         from akt_spark.semantic.training import train  # torch is needed for fitting only
 
         require_distinct(x, self.config.sizes)
-        return train(x, self.config)
+        self._weights, resets = train(x, self.config)
+        if self.config.dead_code_share:
+            latent = np.concatenate([self._mlp("encoder", rows) for rows in chunks(x)])
+            resets += occupy(latent, self.codebooks)
+        return self._weights, resets
 
     def _mlp(self, name: str, x: Floats) -> Floats:
         for layer in count():

@@ -52,5 +52,6 @@ def test_recall_counts_competitors_but_not_the_anchor_and_its_training_partners(
     assert recall_at(1, vectors, np.array([[0, 1], [0, 3]]), NOTHING, rows_at_once=1) == 0.5
 
 
-def test_collapsed_vectors_find_nothing():
-    assert recall_at(2, torch.ones(4, 2), np.array([[0, 1]]), NOTHING) == 0
+def test_collapsed_or_burst_vectors_find_nothing():
+    for value in (1.0, float("nan")):
+        assert recall_at(2, torch.full((4, 2), value), np.array([[0, 1]]), NOTHING) == 0

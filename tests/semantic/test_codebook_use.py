@@ -6,9 +6,11 @@ import torch
 from akt_spark.semantic.dead_codes import DeadCodes
 from akt_spark.semantic.moving_average import MovingAverage
 from akt_spark.semantic.network import Network
+from akt_spark.semantic.residual import residual_codes
 from akt_spark.semantic.rqvae import RqVae
 from akt_spark.semantic.sinkhorn import balanced_codes
 from akt_spark.semantic.training import _clear_moments, initialise
+from akt_spark.semantic.unused_codes import occupy
 
 from .conftest import SMALL
 from .planted import planted
@@ -25,7 +27,28 @@ def test_dead_code_reset_cures_collapse() -> None:
     cured, resets = fit(vectors, kmeans_init=False)
     assert (none, collapsed[0] < 0.6) == (0, True), collapsed
     assert resets > 0
-    assert min(cured) > 0.9
+    assert cured == (1.0, 1.0)
+
+
+def test_codes_that_no_row_uses_split_full_ones_and_the_others_stay() -> None:
+    rows = np.random.default_rng(1).normal(size=(400, 6)).astype(np.float32)
+    books = [np.concatenate([rows[:4], np.full((4, 6), 50 + level, np.float32)]) for level in range(2)]
+    before = [book.copy() for book in books]
+    codes, residuals, _ = residual_codes(rows, books)
+    assert [len(np.unique(codes[:, level])) for level in range(2)] == [4, 4]
+    assert occupy(rows, books) >= 8
+    filled, left, _ = residual_codes(rows, books)
+    assert [len(np.unique(filled[:, level])) for level in range(2)] == [8, 8]
+    assert np.square(left[1]).sum() < np.square(residuals[1]).sum()
+    assert all(np.array_equal(book[:4], old[:4]) for book, old in zip(books, before, strict=True))
+    assert occupy(rows, books) == 0
+
+
+def test_a_code_stays_unused_where_there_are_fewer_distinct_rows() -> None:
+    rows = np.repeat(np.eye(3, dtype=np.float32), 5, axis=0)
+    book = np.full((5, 3), 9, np.float32)
+    occupy(rows, [book])
+    assert len(np.unique(residual_codes(rows, [book])[0])) == 3
 
 
 def test_kmeans_initialisation_starts_without_dead_codes_and_close_to_the_data() -> None:

@@ -370,9 +370,10 @@ def test_a_format_that_no_ending_tells_is_asked_for(spark: SparkSession, tmp_pat
 
 
 def test_a_resolver_that_does_not_exist_is_a_wrong_configuration(spark: SparkSession, folder: Path) -> None:
-    config = load(folder / "logs.yaml", ["source.items.image_resolver=nowhere:fetch"])
+    wrong = folder / "resolver.yaml"
+    wrong.write_text(MAPPING.format(folder=folder, resolver="nowhere:fetch"))
     with pytest.raises(ConfigError, match=r"image_resolver: nowhere:fetch cannot be imported"):
-        with raw_data(spark, config, DAY):
+        with raw_data(spark, load(wrong), DAY):
             pass
 
 
