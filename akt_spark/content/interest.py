@@ -66,6 +66,8 @@ class InterestModel(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.next_vector = nn.Linear(dim, dim)
         self.next_category = nn.Linear(dim, categories)
+        nn.init.zeros_(self.next_vector.weight)
+        nn.init.zeros_(self.next_vector.bias)
 
     @classmethod
     def create(cls, dim: int, categories: int, config: InterestConfig) -> InterestModel:

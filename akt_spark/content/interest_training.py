@@ -13,19 +13,30 @@ from akt_spark.content.interest import InterestModel
 from akt_spark.content.next_click import ClickData, Items, mean_pooled, next_click_loss, recall_of, variance_ratio
 
 
-def train_interest(data: ClickData, config: InterestConfig, recall_k: int) -> tuple[InterestModel, dict[str, float]]:
-    """Trains on the users that are not held out.
+def train_interest(
+    data: ClickData, config: InterestConfig, recall_k: int, choosing: Mapping[int, np.ndarray] | None = None
+) -> tuple[InterestModel, dict[str, float]]:
+    """Trains on the users that are not held out; keeps the epoch that finds most next clicks of some who are.
+
+    Args:
+        data: clicks of all of them.
+        config: model and training.
+        recall_k: size of the neighbourhood in which a click counts as found.
+        choosing: clicks that an epoch is chosen by, of held-out users; half of these users by default.
 
     Returns:
-        The model; recall of the next click of held-out users, by the model and by the mean of their clicks; and the
-        variance of the interests of all sampled users against that of items (collapse: near 0).
+        The model; recall of the next click of the other held-out users, by the model and by the mean of their clicks;
+        and the variance of the interests of all sampled users against that of items (collapse: near 0).
     """
+    chosen_by, judged = held_out_clicks(data, config.seed)
+    choosing = chosen_by if choosing is None else choosing
     torch.manual_seed(config.seed)  # initialisation and dropout
     rng = np.random.default_rng(config.seed)
     model = InterestModel.create(data.vectors.shape[1], max(data.categories, 1), config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
     training = np.flatnonzero(~data.held_out)
     items = Items.of(data, training)
+    best_epoch, best_recall, best = 0, -1.0, model.state_dict()
     for epoch in range(1, config.epochs + 1):
         model.train()
         losses = []
@@ -35,13 +46,29 @@ def train_interest(data: ClickData, config: InterestConfig, recall_k: int) -> tu
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-        print(f"interest epoch {epoch}: loss {np.mean(losses):.3f}", flush=True)
+        reached = recall_of(expected(model, data, choosing), choosing, data, recall_k)
+        print(f"interest epoch {epoch}: loss {np.mean(losses):.3f}, recall {reached:.3f}", flush=True)
+        if reached >= best_recall:  # without anybody to choose by: the last one
+            best_epoch, best_recall = epoch, reached
+            best = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+    model.load_state_dict(best)
+    pooled = {user: mean_pooled(data, user, of_user) for user, of_user in judged.items()}
     return model, {
         "variance_ratio": variance_ratio(interests(model, data, config.batch_size), data.vectors),
-        **_next_click_recall(model, data, recall_k),
+        "recall_interest": recall_of(expected(model, data, judged), judged, data, recall_k),
+        "recall_mean_pooled": recall_of(pooled, judged, data, recall_k),
         "users": float(len(training)),
-        "held_out_users": float(data.held_out.sum()),
+        "held_out_users": float(len(judged)),
+        "epoch": float(best_epoch),
     }
+
+
+def held_out_clicks(data: ClickData, seed: int) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """Clicks of held-out users from the second on: of half of these users, to choose by; of the others, to judge by."""
+    users = np.random.default_rng((seed, 5)).permutation(np.flatnonzero(data.held_out))
+    cuts = {int(user): np.arange(1, len(data.histories[user])) for user in users}
+    half = len(users) // 2
+    return {user: cuts[user] for user in users[:half].tolist()}, {user: cuts[user] for user in users[half:].tolist()}
 
 
 def interests(model: InterestModel, data: ClickData, batch_size: int) -> np.ndarray:
@@ -84,13 +111,3 @@ def _loss(model: InterestModel, items: Items, data: ClickData, users: np.ndarray
     wanted[:, 0] &= torch.tensor([bool(profile) for profile in profiles])
     target, interest, hidden = history[wanted], interest[:, :-1][wanted], hidden[:, :-1][wanted]  # (T,), (T, dim) x 2
     return next_click_loss(interest, model.next_category(hidden), target, target, items, config)
-
-
-def _next_click_recall(model: InterestModel, data: ClickData, k: int) -> dict[str, float]:
-    """Of held-out users' clicks from the second on, by the model and by the mean of the clicks before."""
-    cuts = {int(user): np.arange(1, len(data.histories[user])) for user in np.flatnonzero(data.held_out)}
-    pooled = {user: mean_pooled(data, user, of_user) for user, of_user in cuts.items()}
-    return {
-        "recall_interest": recall_of(expected(model, data, cuts), cuts, data, k),
-        "recall_mean_pooled": recall_of(pooled, cuts, data, k),
-    }

@@ -24,6 +24,7 @@ from akt_spark.content.raw_encoders import hold_to_record
 from akt_spark.content.resources import attempts, embedding_profile
 from akt_spark.content.statistics import with_statistics
 from akt_spark.content.throughput import Work, work_accumulator
+from akt_spark.content.waves import in_waves
 from akt_spark.errors import DataError, EncoderError
 from akt_spark.stage import Context
 
@@ -56,16 +57,15 @@ def embed_catalogue(ctx: Context, spec: EncoderSpec) -> Embedded:
     ctx.lake.register(TABLE)
     pending = _stale(items.select("item_id", "content_hash"), ctx, spec.revision)
     report, started = Embedded(rows=pending.count()), time.monotonic()
-    waves, work = math.ceil(report.rows / config.commit_rows), work_accumulator(ctx.spark.sparkContext)
-    for wave in range(waves):
-        # `pending` is read anew each time: it no longer holds what earlier waves committed
-        chosen = items.where(F.pmod(F.xxhash64(*PROMPT_COLUMNS), F.lit(waves)) == wave)  # equal texts come together
-        print(f"embedding {report.rows:,} items with {spec.revision}, wave {wave + 1} of {waves}", flush=True)
-        rows = chosen.join(pending, on=["item_id", "content_hash"], how="left_semi")
-        encoded = _encode(ctx, _with_statistics(ctx, rows, spec), spec, math.ceil(report.rows / waves), work)
-        as_of = spec.trained_until if isinstance(spec, TunedSpec) else None
-        with clear_failures():
-            ctx.lake.merge(TABLE, encoded.withColumns({"revision": F.lit(spec.revision), "as_of": F.lit(as_of)}))
+    count, work = math.ceil(report.rows / config.commit_rows), work_accumulator(ctx.spark.sparkContext)
+    rows = _shipped(ctx, items.join(pending, on=["item_id", "content_hash"], how="left_semi"), spec)
+    as_of = F.lit(spec.trained_until if isinstance(spec, TunedSpec) else None)
+    with in_waves(ctx.lake, rows, count, PROMPT_COLUMNS, spec.revision) as waves:
+        for number, wave in enumerate(waves, start=1):
+            print(f"embedding {report.rows:,} items with {spec.revision}, wave {number} of {count}", flush=True)
+            encoded = _encode(ctx, wave, spec, math.ceil(report.rows / count), work)
+            with clear_failures():
+                ctx.lake.merge(TABLE, encoded.withColumns({"revision": F.lit(spec.revision), "as_of": as_of}))
     report.seconds = time.monotonic() - started
     report.notes = _summary(ctx, items, spec, report, work.value)
     return report
@@ -96,18 +96,19 @@ def _stale(rows: DataFrame, ctx: Context, revision: str) -> DataFrame:
     return rows.join(fresh.select("item_id", "content_hash"), on=["item_id", "content_hash"], how="left_anti")
 
 
-def _with_statistics(ctx: Context, rows: DataFrame, spec: EncoderSpec) -> DataFrame:
-    """Catalogue rows with the statistics that the encoder's prompt tells, if it tells any."""
-    if not isinstance(spec, TunedSpec) or spec.statistics_path is None:
-        return rows.withColumn("statistics", F.lit(None).cast("string"))
-    return with_statistics(rows, ctx.spark.read.parquet(f"file://{spec.statistics_path}"))
+def _shipped(ctx: Context, rows: DataFrame, spec: EncoderSpec) -> DataFrame:
+    """What the encoder is to see of catalogue rows: images and statistics only where it looks at them."""
+    if isinstance(spec, TunedSpec) and spec.statistics_path is not None:
+        rows = with_statistics(rows, ctx.spark.read.parquet(f"file://{spec.statistics_path}"))
+    else:
+        rows = rows.withColumn("statistics", F.lit(None).cast("string"))
+    image = F.col("image") if spec.use_images else F.lit(None).cast("binary")
+    return rows.select("item_id", "content_hash", *PROMPT_COLUMNS, "statistics", image.alias("image"))
 
 
 def _encode(ctx: Context, rows: DataFrame, spec: EncoderSpec, count: int, work: Accumulator[Work]) -> DataFrame:
-    """Encodes catalogue rows on the workers, images shipped only to encoders that look at them."""
+    """Encodes about ``count`` rows of `_shipped` on the workers."""
     config = ctx.config.encoder
-    image = F.col("image") if spec.use_images else F.lit(None).cast("binary")
-    shipped = rows.select("item_id", "content_hash", *PROMPT_COLUMNS, "statistics", image.alias("image"))
     slots = ctx.spark.sparkContext.defaultParallelism
     tasks = slots * math.ceil(count / config.rows_per_task / slots)  # all slots end a wave together
     encode = partial(
@@ -118,7 +119,7 @@ def _encode(ctx: Context, rows: DataFrame, spec: EncoderSpec, count: int, work: 
         total=work,
     )
     profile = embedding_profile(ctx.spark, config)
-    placed = shipped.repartition(min(tasks, count), *PROMPT_COLUMNS)  # rows that read alike are encoded once a task
+    placed = rows.repartition(min(tasks, count), *PROMPT_COLUMNS)  # rows that read alike are encoded once a task
     return placed.mapInArrow(encode, workers.EMBEDDING_FIELDS, profile=profile)
 
 

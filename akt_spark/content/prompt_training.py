@@ -62,7 +62,7 @@ def train_prompt(
 
     epoch = _fit(model, data, training, cuts, lambda: recall(choosing))
     seconds, started = time.monotonic() - started, time.monotonic()
-    transformer, baseline = train_interest(clicks, config, recall_k)
+    transformer, baseline = train_interest(clicks, config, recall_k, choosing)
     users = _sample(np.array([u for u in range(len(clicks.histories)) if data.known(u)]), config.seed)
     vectors = model.encode([data.prompt(user) for user in users], encoding.batch_size, encoding.batch_tokens)
     measures = {

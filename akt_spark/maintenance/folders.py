@@ -34,12 +34,12 @@ class Folder:
 
 
 def unnamed_folders(lake: Lake, planned: Iterable[Removal], retention_hours: int) -> list[Folder]:
-    """Folders of codebooks and rankers that no row names once the planned removals are done, and killed alignments."""
+    """Folders of codebooks and rankers that no row names once the planned removals are done, and what kills left."""
     planned = list(planned)
     named = set(_named(lake, planned))
     untouched_since = time.time() - 3600 * retention_hours
     found = []
-    for kind in ("codebooks", "rankers", "alignments"):  # entity/version, run/training and entity/identity below them
+    for kind in ("codebooks", "rankers", "alignments", "waves"):  # each with two levels of folders below it
         for path in sorted(lake.artifact(kind).glob("*/*/")):
             files = [file.stat() for file in [path, *path.rglob("*")] if not file.is_symlink()]
             old = max(file.st_mtime for file in files) <= untouched_since

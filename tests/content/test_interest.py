@@ -8,8 +8,8 @@ import torch
 
 from akt_spark.config import InterestConfig
 from akt_spark.content.interest import InterestModel
-from akt_spark.content.interest_training import interests, train_interest
-from akt_spark.content.next_click import ClickData, variance_ratio
+from akt_spark.content.interest_training import expected, held_out_clicks, interests, train_interest
+from akt_spark.content.next_click import ClickData, recall_of, variance_ratio
 from content.planted import DIM, GROUPS, click_data, unit
 
 CONFIG = InterestConfig(history=8, heads=2, profile_buckets=20, epochs=20, batch_size=32, learning_rate=1e-2)
@@ -60,6 +60,26 @@ def test_the_variance_ratio_is_near_zero_for_a_model_that_answers_everyone_alike
     assert metrics["variance_ratio"] > 0.5
     assert variance_ratio(interests(model, data, 32), data.vectors) == pytest.approx(metrics["variance_ratio"])
     assert variance_ratio(np.repeat(unit(1, DIM), 50, axis=0), data.vectors) < 1e-6
+
+
+def test_the_epoch_is_chosen_by_some_held_out_users_and_judged_by_the_others():
+    data, config = click_data(), CONFIG.model_copy(update={"epochs": 4, "learning_rate": 0.3})  # too fast to settle
+    choosing, judged = held_out_clicks(data, config.seed)
+    assert set(choosing) | set(judged) == set(np.flatnonzero(data.held_out))
+    assert not set(choosing) & set(judged)
+    model, metrics = train_interest(data, config, 12)
+    reached = []
+    for epochs in range(1, 5):
+        alone = train_interest(data, config.model_copy(update={"epochs": epochs}), 12, choosing={})[0]
+        reached.append(recall_of(expected(alone, data, choosing), choosing, data, 12))
+    assert metrics["epoch"] == 4 - reached[::-1].index(max(reached))
+    assert recall_of(expected(model, data, choosing), choosing, data, 12) == max(reached)
+
+
+def test_an_untrained_model_answers_with_the_mean_of_the_clicks():
+    history = unit(5, DIM)
+    found = InterestModel.create(DIM, 3, CONFIG).encode([history], [[1]])[0]
+    np.testing.assert_allclose(found, history.mean(axis=0) / np.linalg.norm(history.mean(axis=0)), atol=1e-6)
 
 
 def test_training_does_not_read_held_out_users():
