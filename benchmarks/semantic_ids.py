@@ -4,14 +4,17 @@
         --out benchmarks/results/semantic_ids_movielens_1m.json
 
 Runs the jobs themselves on a lake of its own: ingestion once; `align_encoder` with and without images, by a head and,
-with --lora, by LoRA as well; then `embed`, and `build_semantic_ids` with every quantiser, its gate open.
+with --lora, by LoRA as well; then `embed`, and `build_semantic_ids` with every quantiser, its gate open. With --lake it
+goes on with what a night, or a run of this that was killed, has done there; a step costs what it did when it was done.
 The page is made from the results: python benchmarks/semantic_ids_page.py > docs/semantic_ids.md
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,13 +37,15 @@ class Study:
     settings: list[str]
 
     def run(self, stage: str, *settings: str) -> float:
-        """Runs a job; returns the seconds of its stage, the session's start apart."""
+        """Runs a job; returns the seconds of its stage, the session's start apart, when it did the work."""
         overrides = [word for one in (*self.settings, *settings) for word in ("--set", one)]
         command = ["spark-submit", f"jobs/{stage}.py", "--conf-file", self.conf_file, "--ds", self.ds]
         print(stage, *settings, flush=True)
         subprocess.run([*command, "--set", f"lake.root={self.lake}", *overrides], check=True)
-        runs = self.table("ops.runs")
-        return float(runs[runs["stage"] == stage].sort_values("started_at")["seconds"].iloc[-1])
+        runs = self.table("ops.runs").sort_values("started_at")
+        runs = runs[(runs["stage"] == stage) & (runs["status"] != "failed")]
+        asked = runs["config"].map(_asked)
+        return float(runs["seconds"][asked == asked.iloc[-1]].max())
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of the lake."""
@@ -84,9 +89,10 @@ def main() -> None:
     parser.add_argument("--ds", required=True)
     parser.add_argument("--set", action="append", default=[], help="an override of the configuration, for all jobs")
     parser.add_argument("--lora", nargs="*", help="also trains LoRA, with these overrides")
+    parser.add_argument("--lake", help="goes on with this lake; without it, a temporary one")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        study = Study(options.conf_file, options.ds, str(Path(folder, "lake")), options.set)
+    with tempfile.TemporaryDirectory() if options.lake is None else nullcontext() as folder:
+        study = Study(options.conf_file, options.ds, options.lake or str(Path(folder, "lake")), options.set)
         rows = [{"part": "step", "stage": stage, "stage_seconds": study.run(stage)} for stage in BEFORE]
         rows.append({"part": "catalogue"} | _catalogue(study))
         for images in (False, True):
@@ -99,6 +105,12 @@ def main() -> None:
     packages = ("pyspark", "torch", "transformers", "faiss-cpu")
     note = f"{options.conf_file} for {options.ds}, --set {options.set}"
     measure.write(options.out, __doc__.splitlines()[0], packages, rows, [], note)
+
+
+def _asked(config: str) -> str:
+    """What of a run's configuration this varies."""
+    found = json.loads(config)
+    return json.dumps([found["encoder"], found["alignment"], found["semantic"]["item"]], sort_keys=True)
 
 
 def _catalogue(study: Study) -> dict[str, int]:
