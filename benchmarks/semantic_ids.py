@@ -24,6 +24,7 @@ from deltalake import DeltaTable
 
 OPEN_GATE = "{min_coverage: 0.0, min_head_coverage: 0.0, max_largest_bucket: 1.0, max_unexplained_variance: 100.0}"
 QUANTIZERS = ("rqvae", "rqkmeans", "random", "category")
+VARIED = {"align_encoder": ("encoder", "alignment"), "build_semantic_ids": ("semantic",)}  # sections
 BEFORE = ("ingest", "build_activity", "build_sequences")
 
 
@@ -44,7 +45,8 @@ class Study:
         subprocess.run([*command, "--set", f"lake.root={self.lake}", *overrides], check=True)
         runs = self.table("ops.runs").sort_values("started_at")
         runs = runs[(runs["stage"] == stage) & (runs["status"] != "failed")]
-        asked = runs["config"].map(_asked)
+        varied = VARIED.get(stage, ())
+        asked = runs["config"].map(lambda config: json.dumps([json.loads(config)[section] for section in varied]))
         return float(runs["seconds"][asked == asked.iloc[-1]].max())
 
     def table(self, name: str) -> pd.DataFrame:
@@ -105,12 +107,6 @@ def main() -> None:
     packages = ("pyspark", "torch", "transformers", "faiss-cpu")
     note = f"{options.conf_file} for {options.ds}, --set {options.set}"
     measure.write(options.out, __doc__.splitlines()[0], packages, rows, [], note)
-
-
-def _asked(config: str) -> str:
-    """What of a run's configuration this varies."""
-    found = json.loads(config)
-    return json.dumps([found["encoder"], found["alignment"], found["semantic"]["item"]], sort_keys=True)
 
 
 def _catalogue(study: Study) -> dict[str, int]:

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from akt_spark.config import InterestConfig
 from akt_spark.content.interest import InterestModel
-from akt_spark.content.next_click import ClickData, Items, mean_pooled, next_click_loss, recall_of, variance_ratio
+from akt_spark.content.next_click import (
+    ClickData,
+    Earlier,
+    Items,
+    mean_pooled,
+    next_click_loss,
+    recall_of,
+    variance_ratio,
+)
 
 
 def train_interest(
@@ -110,4 +118,9 @@ def _loss(model: InterestModel, items: Items, data: ClickData, users: np.ndarray
     wanted = history >= 0
     wanted[:, 0] &= torch.tensor([bool(profile) for profile in profiles])
     target, interest, hidden = history[wanted], interest[:, :-1][wanted], hidden[:, :-1][wanted]  # (T,), (T, dim) x 2
-    return next_click_loss(interest, model.next_category(hidden), target, target, items, config)
+    number = torch.full_like(history, -1)
+    number[wanted] = torch.arange(len(target))
+    before = torch.ones(history.shape[1], history.shape[1], dtype=torch.bool).tril(-1)
+    user, later, click = torch.nonzero(wanted[:, :, None] & before, as_tuple=True)
+    earlier = Earlier(number[user, later], history[user, click])
+    return next_click_loss(interest, model.next_category(hidden), target, target, earlier, items, config)

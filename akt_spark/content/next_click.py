@@ -51,19 +51,36 @@ class Items:
         return cls(*(tensor.to(device) for tensor in tensors))
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """Clicks before the predicted ones: which prediction (E,), and the position of the item (E,)."""
+
+    prediction: Tensor
+    item: Tensor
+
+
 def next_click_loss(
-    interest: Tensor, categories: Tensor, target: Tensor, drawn: Tensor, items: Items, config: InterestConfig
+    interest: Tensor,
+    categories: Tensor,
+    target: Tensor,
+    drawn: Tensor,
+    earlier: Earlier,
+    items: Items,
+    config: InterestConfig,
 ) -> Tensor:
     """The loss of T predictions, plus the cross-entropy of the clicked items' categories.
 
     ``infonce`` is over the distinct clicked items of the batch, corrected by log q: q of an item is its chance of being
-    among them, 1 - (1 - share)^drawn. ``cosine`` is the negative cosine to the clicked item, and nothing else.
+    among them, 1 - (1 - share)^drawn. What the same user clicked earlier does not compete, as in `recall_of` (ours): it
+    lies near the interest for good reason, and pushing it away drives the interest from all that is like it.
+    ``cosine`` is the negative cosine to the clicked item, and nothing else.
 
     Args:
         interest: (T, dim), L2-normalised.
         categories: (T, C) logits.
         target: (T,) positions of the items clicked next.
         drawn: (D,) positions of the batch's clicks: the candidates, targets among them.
+        earlier: what the users of the predictions clicked before.
         items: what is known of them.
         config: which loss; temperature and weight of the category.
     """
@@ -73,11 +90,21 @@ def next_click_loss(
         candidates = drawn.unique()
         log_q = (-torch.expm1(len(drawn) * torch.log1p(-items.share[candidates]))).log()
         scores = interest @ items.vectors[candidates].T / config.temperature - log_q
+        scores = scores.masked_fill(_clicked(earlier, target, candidates), -torch.inf)
         loss = F.cross_entropy(scores, torch.searchsorted(candidates, target))
     category = items.category[target]
     if config.category_weight and (category >= 0).any():
         loss = loss + config.category_weight * F.cross_entropy(categories, category, ignore_index=-1)
     return loss
+
+
+def _clicked(earlier: Earlier, target: Tensor, candidates: Tensor) -> Tensor:
+    """(T, C) whether a candidate was clicked before a prediction; never of the target, which may be clicked again."""
+    column = torch.searchsorted(candidates, earlier.item).clamp(max=len(candidates) - 1)
+    leaves = (candidates[column] == earlier.item) & (target[earlier.prediction] != earlier.item)
+    clicked = torch.zeros(len(target), len(candidates), dtype=torch.bool, device=target.device)
+    clicked[earlier.prediction[leaves], column[leaves]] = True
+    return clicked
 
 
 def recall_of(expected: Mapping[int, Tensor], cuts: Mapping[int, np.ndarray], data: ClickData, k: int) -> float:

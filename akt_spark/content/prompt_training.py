@@ -15,7 +15,7 @@ from akt_spark.content import gradient_cache
 from akt_spark.content.alignment import GRADIENT_NORM, warmup_cosine
 from akt_spark.content.encoders import EncoderSpec
 from akt_spark.content.interest_training import expected, train_interest
-from akt_spark.content.next_click import Items, mean_pooled, next_click_loss, recall_of, variance_ratio
+from akt_spark.content.next_click import Earlier, Items, mean_pooled, next_click_loss, recall_of, variance_ratio
 from akt_spark.content.prompt_data import PromptData
 from akt_spark.content.prompt_interest import PromptInterest
 from akt_spark.content.resources import task_device
@@ -173,13 +173,15 @@ def _backward(model: PromptInterest, data: PromptData, items: Items, users: np.n
     histories = [data.clicks.histories[user] for user in users]
     target = torch.tensor([history[cut] for history, cut in zip(histories, cuts, strict=True)], device=device)
     drawn = torch.from_numpy(np.concatenate(histories)).to(device)
+    past = torch.from_numpy(np.concatenate([history[:cut] for history, cut in zip(histories, cuts, strict=True)]))
+    earlier = Earlier(torch.arange(len(cuts)).repeat_interleave(torch.tensor(cuts)).to(device), past.to(device))
 
     def outputs(places: np.ndarray) -> Tensor:
         return torch.cat(model([read[place] for place in places]), dim=1)  # (b, dim + width)
 
     def loss(of_batch: Tensor) -> Tensor:
         interest, state = of_batch.split([model.dim, model.language.width], dim=1)
-        return next_click_loss(interest, model.next_category(state), target, drawn, items, config)
+        return next_click_loss(interest, model.next_category(state), target, drawn, earlier, items, config)
 
     by_length = np.argsort([len(prompt.ids) for prompt in read], kind="stable")
     parts = np.split(by_length, range(config.prompt.micro_batch, len(by_length), config.prompt.micro_batch))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
 from akt_spark.config import InterestConfig
-from akt_spark.content.next_click import ClickData, Items, mean_pooled, next_click_loss, recall_of
+from akt_spark.content.next_click import ClickData, Earlier, Items, mean_pooled, next_click_loss, recall_of
 
 ITEMS = Items(torch.eye(3), torch.tensor([0, 1, -1]), torch.tensor([0.5, 0.25, 0.25]))
 LOGITS = torch.tensor([[2.0, 0.0]])
 
 
-def loss(interest: list[float], target: int, drawn: list[int], **config: object) -> float:
+def loss(interest: list[float], target: int, drawn: list[int], before: Sequence[int] = (), **config: object) -> float:
     values = {"category_weight": 0.0, "temperature": 0.5} | config
-    given = torch.tensor([interest]), LOGITS, torch.tensor([target]), torch.tensor(drawn)
+    earlier = Earlier(torch.zeros(len(before), dtype=torch.int64), torch.tensor(before, dtype=torch.int64))
+    given = torch.tensor([interest]), LOGITS, torch.tensor([target]), torch.tensor(drawn), earlier
     return next_click_loss(*given, ITEMS, InterestConfig(**values)).item()
 
 
@@ -24,6 +27,14 @@ def test_infonce_is_over_the_distinct_clicks_of_the_batch_and_corrects_for_how_o
     logits = np.array([0.6, 0.8]) / 0.5 - log_q
     expected = -(logits[0] - np.log(np.exp(logits).sum()))
     assert loss([0.6, 0.8, 0.0], 0, [1, 0, 1]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_the_user_clicked_earlier_does_not_compete():
+    alone = loss([0.6, 0.8, 0.0], 0, [0])
+    assert loss([0.6, 0.8, 0.0], 0, [0, 1, 2], before=[1, 2]) == pytest.approx(alone, abs=1e-6) == 0
+    assert loss([0.6, 0.8, 0.0], 0, [0, 1, 0], before=[0, 1, 0]) == pytest.approx(alone, abs=1e-6)  # clicked again
+    assert loss([0.6, 0.8, 0.0], 0, [0, 1], before=[2]) == loss([0.6, 0.8, 0.0], 0, [0, 1])  # no candidate anyway
+    assert loss([0.6, 0.8, 0.0], 0, [0, 1]) > 0.1
 
 
 def test_cosine_looks_at_nothing_but_the_clicked_item():
