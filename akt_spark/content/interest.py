@@ -45,8 +45,8 @@ class InterestModel(nn.Module):
     """Predicts, after every click, the aligned vector of the next one.
 
     The first token is the profile (the mean of its attributes' embeddings, or a token of its own where there is
-    none), so a user without clicks has a vector too. The prediction adds to the mean of the clicks so far: that mean,
-    a fair baseline, is where training starts. Histories are padded at their end, where the past cannot see it.
+    none), so a user without clicks has a vector too. The prediction adds to the mean of the clicks so far. To start at
+    that mean (zeros for what is added) was tried and found fewer clicks on MovieLens 1M and H&M. Histories are padded at their end, where the past cannot see it.
     """
 
     def __init__(self, dim: int, history: int, layers: int, heads: int, profile_buckets: int, categories: int) -> None:
@@ -66,8 +66,6 @@ class InterestModel(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.next_vector = nn.Linear(dim, dim)
         self.next_category = nn.Linear(dim, categories)
-        nn.init.zeros_(self.next_vector.weight)
-        nn.init.zeros_(self.next_vector.bias)
 
     @classmethod
     def create(cls, dim: int, categories: int, config: InterestConfig) -> InterestModel:

@@ -76,12 +76,6 @@ def test_the_epoch_is_chosen_by_some_held_out_users_and_judged_by_the_others():
     assert recall_of(expected(model, data, choosing), choosing, data, 12) == max(reached)
 
 
-def test_an_untrained_model_answers_with_the_mean_of_the_clicks():
-    history = unit(5, DIM)
-    found = InterestModel.create(DIM, 3, CONFIG).encode([history], [[1]])[0]
-    np.testing.assert_allclose(found, history.mean(axis=0) / np.linalg.norm(history.mean(axis=0)), atol=1e-6)
-
-
 def test_training_does_not_read_held_out_users():
     data = click_data()
     config = CONFIG.model_copy(update={"epochs": 1})
