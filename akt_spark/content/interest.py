@@ -46,7 +46,8 @@ class InterestModel(nn.Module):
 
     The first token is the profile (the mean of its attributes' embeddings, or a token of its own where there is
     none), so a user without clicks has a vector too. The prediction adds to the mean of the clicks so far. To start at
-    that mean (zeros for what is added) was tried and found fewer clicks on MovieLens 1M and H&M. Histories are padded at their end, where the past cannot see it.
+    that mean (zeros for what is added) was tried and found fewer clicks on MovieLens 1M and H&M. Histories are padded
+    at their end, where the past cannot see it.
     """
 
     def __init__(self, dim: int, history: int, layers: int, heads: int, profile_buckets: int, categories: int) -> None:
