@@ -106,6 +106,7 @@ def main() -> None:
         rows += [study.quantize(kind) for kind in QUANTIZERS]
     packages = ("pyspark", "torch", "transformers", "faiss-cpu")
     note = f"{options.conf_file} for {options.ds}, --set {options.set}"
+    note += "; --lake: one that was there before" if options.lake else ""
     measure.write(options.out, __doc__.splitlines()[0], packages, rows, [], note)
 
 

@@ -1,4 +1,4 @@
-"""What dead-code reset could not finish: a code that no row of the fit uses takes over the worst row of a full one.
+"""What dead-code reset could not finish: a code that no row of the fit uses moves to where the error is largest.
 
 Resets (`dead_codes`) stop some steps before training ends, and what is used in a batch may be used by no row once the
 encoder stands still. Our own addition to method.md 4.2.
@@ -45,16 +45,15 @@ def _codes(residual: Floats, book: Floats) -> NDArray[np.int64]:
 
 
 def _move_unused(residual: Floats, book: Floats, codes: NDArray[np.int64]) -> int:
-    """Moves each unused code to the row that lies farthest from the fullest code, then lets it be half of that."""
-    population = np.bincount(codes, minlength=len(book)).astype(np.float64)
+    """Moves each unused code to the worst row of the code with the largest error, which is then that much smaller."""
     error = squared_norms(residual - book[codes])
     moved = 0
-    for code in np.flatnonzero(population == 0):
-        members = np.flatnonzero(np.where(codes == population.argmax(), error, 0))
-        if not len(members):
-            break  # the fullest code stands on all its rows: they are one vector
-        row = members[error[members].argmax()]
-        book[code], error[row] = residual[row], 0
-        population[population.argmax()] /= 2
+    for code in np.setdiff1d(np.arange(len(book)), codes):
+        if not error.any():
+            break  # every row stands on a code
+        worst = np.bincount(codes, weights=error).argmax()
+        row = np.where(codes == worst, error, -1).argmax()
+        book[code] = residual[row]
+        error = np.minimum(error, squared_norms(residual - residual[row]))
         moved += 1
     return moved

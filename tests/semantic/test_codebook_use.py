@@ -30,7 +30,7 @@ def test_dead_code_reset_cures_collapse() -> None:
     assert cured == (1.0, 1.0)
 
 
-def test_codes_that_no_row_uses_split_full_ones_and_the_others_stay() -> None:
+def test_codes_that_no_row_uses_go_where_the_error_is_and_the_others_stay() -> None:
     rows = np.random.default_rng(1).normal(size=(400, 6)).astype(np.float32)
     books = [np.concatenate([rows[:4], np.full((4, 6), 50 + level, np.float32)]) for level in range(2)]
     before = [book.copy() for book in books]
@@ -49,6 +49,14 @@ def test_a_code_stays_unused_where_there_are_fewer_distinct_rows() -> None:
     book = np.full((5, 3), 9, np.float32)
     occupy(rows, [book])
     assert len(np.unique(residual_codes(rows, [book])[0])) == 3
+
+
+def test_many_equal_rows_do_not_keep_codes_from_the_others() -> None:
+    rows = np.concatenate([np.zeros((500, 3)), np.random.default_rng(1).normal(20, 1, (20, 3))]).astype(np.float32)
+    book = np.full((12, 3), 900, np.float32)
+    book[0], book[1] = 0, 20  # the fullest code stands on all its rows
+    occupy(rows, [book])
+    assert len(np.unique(residual_codes(rows, [book])[0])) == 12
 
 
 def test_kmeans_initialisation_starts_without_dead_codes_and_close_to_the_data() -> None:
