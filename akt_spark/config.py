@@ -18,6 +18,7 @@ from pydantic import (
 
 from akt_spark.config_sources import FolderSource, LogsSource, MovieLensSource
 from akt_spark.config_types import EventType, NonNegative, PositiveEvent, Section, Settings, Share
+from akt_spark.ranker.presets import PRESETS
 
 
 class LakeConfig(Section):
@@ -423,38 +424,75 @@ class ModelConfig(Section):
     dropout: Share = Field(0.1, description="in the tower")
     recent: PositiveInt = Field(20, description="newest history entries of the target attention")
     searched: PositiveInt = Field(50, description="newest history entries kept by hard search")
-    attention_hidden: PositiveInt = Field(32, description="width of the attention MLP")
-    hard_search: Literal["category", "sid"] = Field("sid", description="what a long-history entry must share")
-    cluster_mode: Literal["none", "per_id", "prefix", "hybrid"] = Field("hybrid", description="cluster embedding c")
+    recent_pooling: Literal["attention", "mean"] = Field("attention", description="what sums up the recent history")
+    attention_hidden: PositiveInt = Field(32, description="width of the attention MLP, and of the gates of poso")
+    hard_search: Literal["none", "category", "sid"] = Field("sid", description="what a long-history entry must share")
+    history_embedding: Literal["individual", "fused"] = Field(
+        "individual", description="what stands for an item of the history: d, or d with c as for the target"
+    )
+    statistics: bool = Field(True, description="activity of user, item and history entries as features")
+    tower: Literal["mlp", "experts", "poso"] = Field("mlp", description="experts: MMoE's; poso: gated by activity")
+    experts: PositiveInt = Field(4, description="of the tower with experts")
+    wide: bool = Field(False, description="a linear part beside the tower")
+    id_dropout: Share = Field(0.0, description="share of training samples whose user, or item, loses its own row")
+    tail_preference: NonNegative = Field(0.0, description="weight of TailNet's preference for head or tail items")
+    cluster_mode: Literal["none", "per_id", "prefix", "hybrid", "codes"] = Field(
+        "hybrid", description="cluster embedding c"
+    )
+    mix: Literal["gate", "sum", "cluster"] = Field("gate", description="how c and d join; cluster: c alone")
     normalise_cluster: bool = Field(True, description="per_id: forward-normalise c")
+    gate: Literal["learned", "constant", "shrinkage"] = Field("learned", description="weight of c by activity")
     gate_floor: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.2, description="floor of the activity gate")
+    gate_kappa: PositiveFloat = Field(20.0, description="shrinkage: impressions at which c and d weigh the same")
+    item_admission: NonNegativeInt = Field(0, description="items shown less in training own no row, only their cluster")
+    user_admission: NonNegativeInt = Field(0, description="users shown less in training own no row, only their cluster")
     codes: Literal["semantic", "random"] = Field("semantic", description="random: shuffled codes, the control")
     transfer: bool = Field(True, description="asymmetric transfer loss")
     teacher: Literal["fused", "cluster"] = Field("fused", description="what a teacher shows: e or c")
     lambda_student: NonNegative = Field(1.0, description="weight of head-to-tail transfer (the paper's lambda 2)")
     lambda_teacher: NonNegative = Field(0.0, description="weight of tail-to-head transfer (the paper's lambda 1)")
     transfer_temperature: PositiveFloat = Field(0.2, description="of the transfer loss")
+    transfer_optimiser: Literal["own", "tables"] = Field(
+        "own", description="own: plain SGD; tables: that of the ID tables, whose step hardly depends on the weight"
+    )
     transfer_learning_rate: PositiveFloat = Field(0.05, description="of the transfer term's own plain SGD")
+    transfer_weight: NonNegative = Field(0.01, description="of the transfer term with the tables' optimiser")
     transfer_warmup: Share = Field(0.1, description="share of steps over which the transfer grows to full weight")
+    students: Literal["sampler", "batch"] = Field("sampler", description="batch: students and teachers of the batch")
     students_per_step: PositiveInt = Field(256, description="students drawn a step and rank")
     teachers_per_cluster: PositiveInt = Field(4, description="teachers drawn for a student's cluster")
     random_teachers: PositiveInt = Field(256, description="teachers of any cluster, as negatives")
     class_balance: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="beta of the student weights")
     orthogonality: NonNegative = Field(0.02, description="weight of the orthogonality loss")
+    agreement: NonNegative = Field(0.0, description="weight of a loss that draws c and d together by activity")
     aggregation: bool = Field(True, description="hierarchical feature aggregation with a cluster view")
     residual_instance: bool = Field(True, description="the instance view also enters the tower beside the fusion")
     snapshot_steps: PositiveInt = Field(100, description="steps between refreshes of the cluster means")
-    content_view: bool = Field(True, description="aligned vectors, pooled history and similarity histogram")
+    content: list[Literal["item", "history", "similarity", "user", "interest"]] = Field(
+        ["item", "history", "similarity"], description="what is read of aligned vectors; nothing with []"
+    )
+    aligned_content: bool = Field(False, description="SaviorRec's content, which codes move towards behaviour")
 
     @model_validator(mode="after")
     def _losses_have_parameters(self) -> ModelConfig:
-        if self.transfer and self.cluster_mode in ("none", "prefix"):
+        if self.transfer and self.cluster_mode in ("none", "prefix", "codes"):
             raise ValueError(
                 f"transfer trains cluster rows of single ids, and cluster_mode {self.cluster_mode} has none: "
                 "set transfer: false, or cluster_mode: hybrid or per_id"
             )
         if self.orthogonality and self.cluster_mode == "none":
             raise ValueError("orthogonality compares c with d, and cluster_mode none has no c: set orthogonality: 0.0")
+        if self.agreement and (self.cluster_mode == "none" or self.mix != "gate"):
+            raise ValueError(
+                "agreement weighs c and d by the gate: set agreement: 0.0, or mix: gate and a cluster_mode"
+            )
+        if self.aggregation and self.hard_search == "none":
+            raise ValueError("the cluster view attends to the searched history: set hard_search: sid or category")
+        if self.cluster_mode == "per_id" and (self.item_admission or self.user_admission):
+            raise ValueError(
+                "an id that is not admitted lives on the rows of its code prefixes, and cluster_mode per_id has none: "
+                "set item_admission and user_admission to 0, or cluster_mode: hybrid or prefix"
+            )
         return self
 
 
@@ -480,25 +518,12 @@ class RankerConfig(Section):
     variants: dict[str, dict[str, Any]] = Field(
         {
             "akt_rec": {},
-            "base": {
-                "cluster_mode": "none",
-                "transfer": False,
-                "orthogonality": 0.0,
-                "aggregation": False,
-                "content_view": False,
-                "hard_search": "category",
-            },
-            "prefix_residual": {
-                "transfer": False,
-                "orthogonality": 0.0,
-                "aggregation": False,
-                "content_view": False,
-                "hard_search": "category",
-            },
+            "base": {"preset": "base"},
+            "prefix_residual": {"preset": "prefix_residual"},
             "random_sid": {"codes": "random"},
         },
         min_length=1,
-        description="name: overrides of ranker.model",
+        description="name: a preset (docs/rivals.md), and overrides of ranker.model",
     )
 
     @model_validator(mode="after")
@@ -513,8 +538,13 @@ class RankerConfig(Section):
         return self
 
     def variant(self, name: str) -> ModelConfig:
-        """The model of a variant: ``ranker.model`` with the variant's overrides."""
-        return ModelConfig.model_validate(self.model.model_dump() | self.variants[name])
+        """The model of a variant: ``ranker.model``, then the variant's preset if it has one, then its overrides."""
+        overrides = dict(self.variants[name])
+        preset = overrides.pop("preset", None)
+        if preset is not None and preset not in PRESETS:
+            raise ValueError(f"variants.{name}: preset={preset!r} is unknown, there are {', '.join(PRESETS)}")
+        chosen = {} if preset is None else PRESETS[preset].overrides
+        return ModelConfig.model_validate(self.model.model_dump() | chosen | overrides)
 
 
 class EvaluationConfig(Section):

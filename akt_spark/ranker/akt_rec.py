@@ -1,4 +1,4 @@
-"""AKT-Rec (arXiv 2605.23310): the whole ranker. Base, ablations and controls are the same class, other settings.
+"""AKT-Rec (arXiv 2605.23310): the whole ranker. Base, rivals, ablations and controls are this class, other settings.
 
 Shapes: B samples, L history entries, U distinct items of a batch, d the width of an embedding, F activity features.
 """
@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from akt_spark.config import ModelConfig
-from akt_spark.ranker.attention import TargetAttention, hard_search
+from akt_spark.ranker.attention import MeanPooling, TargetAttention, hard_search
+from akt_spark.ranker.content import AlignedContent, ContentView
 from akt_spark.ranker.entity import Entity
 from akt_spark.ranker.lookup import EntityLookup
-from akt_spark.ranker.views import ContentView, ViewFusion
+from akt_spark.ranker.tail_preference import TailPreference
+from akt_spark.ranker.tower import Wide, new_tower
+from akt_spark.ranker.views import ViewFusion
 
 
 class Ranker(nn.Module):
@@ -20,11 +23,13 @@ class Ranker(nn.Module):
 
     The backbone of all variants is a target attention over recent history, another over the part of the long history
     that shares the target's category or first code, attributes, statistics and embeddings of user and item, and an MLP.
-    With `aggregation` the second attention moves into a cluster view, which is fused with the instance view.
+    With `aggregation` the second attention moves into a cluster view, which is fused with the instance view. What a
+    rival lacks of it or has besides is a key of `ModelConfig` (docs/rivals.md).
 
     Three groups of parameters want their own optimisers: `id_tables` (sparse gradients: lazy Adam), `dense_parameters`
     (Adam), and `transfer_tables`, the tables of the first group that `transfer_losses` trains by plain SGD, since Adam
-    would give a row that only the transfer touches the same step for every weight (method.md 13).
+    would give a row that only the transfer touches the same step for every weight (method.md 13; `transfer_optimiser`
+    joins it with the others, as the paper does).
     """
 
     def __init__(self, config: ModelConfig, items: EntityLookup, users: EntityLookup, seed: int) -> None:
@@ -40,26 +45,35 @@ class Ranker(nn.Module):
 
     def _build(self, items: EntityLookup, users: EntityLookup) -> None:
         config, dim = self.config, self.config.dim
-        self.item, self.user = Entity(config, items), Entity(config, users)
-        key = items.prefixes()[:, 0] if config.hard_search == "sid" else items.category
-        self.register_buffer("search_key", key, persistent=False)  # (N,) 0 matches nothing
-        features = items.activity.shape[1]
-        history_width = sum(self.item.widths)
-        self.recent_attention = TargetAttention(dim, history_width, dim, config.attention_hidden)
-        self.search_attention = TargetAttention(dim, history_width, dim, config.attention_hidden)
+        self.item = Entity(config, items, config.item_admission)
+        self.user = Entity(config, users, config.user_admission)
+        features, history_width = items.activity.shape[1], sum(self.item.widths)
+        if config.recent_pooling == "attention":
+            self.recent_attention = TargetAttention(dim, history_width, dim, config.attention_hidden)
+        else:
+            self.recent_attention = MeanPooling(history_width, dim)
+        if config.hard_search != "none":
+            key = items.prefixes()[:, 0] if config.hard_search == "sid" else items.category
+            self.register_buffer("search_key", key, persistent=False)  # (N,) 0 matches nothing
+            self.search_attention = TargetAttention(dim, history_width, dim, config.attention_hidden)
         blocks = [*self.user.widths, *self.item.widths, dim]
         width = 2 * dim  # the products
         if config.aggregation:
             self.fusion = ViewFusion(blocks, dim, features, config.gate_floor)
             width += len(blocks) * dim
-        else:
+        elif config.hard_search != "none":
             width += dim  # the searched history
         if config.residual_instance or not config.aggregation:
             width += sum(blocks)
-        if config.content_view:
-            self.content = ContentView(items.vector, dim)
-            width += 3 * dim
-        self.tower = _mlp([width, *config.hidden], config.dropout)
+        if config.content:
+            self.content = ContentView(config, items, users)
+            width += self.content.width
+        if config.aligned_content:
+            self.aligned_content = AlignedContent(config, items)
+            width += self.aligned_content.width
+        self.tower = new_tower(config, width, 2 * features)
+        self.wide = Wide(items, users) if config.wide else None
+        self.tail_preference = TailPreference(config, items) if config.tail_preference else None
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Logits (B,).
@@ -71,60 +85,66 @@ class Ranker(nn.Module):
         config, users, items = self.config, batch["user_idx"], batch["item_idx"]
         recent = batch["history"][:, : config.recent]  # (B, R)
         searched = self._search(items, batch["history"])  # (B, W)
-        attributes, individual, history, (target, recent_at, searched_at) = self._gather(items, recent, searched)
+        distinct, (target, recent_at, searched_at) = _distinct(items, recent, searched)
+        attributes, individual = self.item.gather(distinct)
+        history = self.item.history(distinct, attributes, individual)
         item = self.item.blocks(items, batch["item_activity"], attributes[target], individual[target])
         user = self.user.blocks(users, batch["user_activity"], *self.user.gather(users))
+        activity = [self.user.scaled(batch["user_activity"]), self.item.scaled(batch["item_activity"])]
         query = item[-1]  # (B, d) fused embedding
         attended = self.recent_attention(query, history, recent_at, recent > 0)  # (B, d)
-        clustered = self.search_attention(query, history, searched_at, searched > 0)  # (B, d)
         instance = [*user, *item, attended]
         parts = [user[-1] * query, attended * query]  # an MLP learns products slowly
-        if config.aggregation:
-            cluster = [*self.user.cluster_blocks(users), *self.item.cluster_blocks(items), clustered]
-            parts.append(self.fusion(instance, cluster, user[1], item[1]))  # (B, 7d)
-        else:
-            parts.append(clustered)
+        if config.hard_search != "none":
+            clustered = self.search_attention(query, history, searched_at, searched > 0)  # (B, d)
+            if config.aggregation:
+                cluster = [*self.user.cluster_blocks(users), *self.item.cluster_blocks(items), clustered]
+                parts.append(self.fusion(instance, cluster, *activity))  # (B, 7d)
+            else:
+                parts.append(clustered)
         if config.residual_instance or not config.aggregation:
             parts.extend(instance)
-        if config.content_view:
-            parts.append(self.content(items, recent))  # (B, 3d)
-        return self.tower(torch.cat(parts, 1))[:, 0]
+        if config.content:
+            parts.append(self.content(items, users, recent))
+        if config.aligned_content:
+            parts.append(self.aligned_content(query, target, distinct, individual, recent_at, recent > 0))
+        logits = self.tower(torch.cat(parts, 1), torch.cat(activity, 1))
+        if self.wide is not None:
+            logits = logits + self.wide(items, users)
+        if self.tail_preference is not None:
+            logits = logits + self.tail_preference(attended, items)
+        return logits
 
     def _search(self, items: Tensor, history: Tensor) -> Tensor:
         """Newest long-history entries that share the target's key: (B, W), padded with 0."""
+        if self.config.hard_search == "none":
+            return history[:, :0]
         target = self.search_key[items][:, None]  # (B, 1)
         matches = (self.search_key[history] == target) & (target > 0) & (history > 0)
         return hard_search(history, matches, self.config.searched)
 
-    def _gather(self, *ids: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """Looks up every distinct item of a batch once.
-
-        Returns:
-            Attribute and individual embeddings, each (U, d); history features (U, 2d + F); for every argument, the
-            rows of its ids, in its shape.
-        """
-        distinct, row = torch.unique(torch.cat([part.flatten() for part in ids]), return_inverse=True)
-        rows = [part.view(like.shape) for part, like in zip(row.split([i.numel() for i in ids]), ids, strict=True)]
-        attributes, individual = self.item.gather(distinct)
-        history = torch.cat([attributes, self.item.statistics(distinct), individual], 1)
-        return attributes, individual, history, rows
-
     def regulariser(self, batch: dict[str, Tensor]) -> Tensor:
-        """Weighted orthogonality loss of the distinct items and users of the batch: a scalar, 0 when it is off."""
-        if not self.config.orthogonality:
-            return self.tower[-1].bias.new_zeros(())
-        loss = self.item.embedding.orthogonality(batch["item_idx"])
-        loss = loss + self.user.embedding.orthogonality(batch["user_idx"])
-        return self.config.orthogonality * loss
+        """Weighted losses of the ids of a batch, orthogonality and agreement: a scalar, 0 when they are off."""
+        config, loss = self.config, self.item.embedding.individual.weight.new_zeros(())
+        for name, entity in (("item", self.item), ("user", self.user)):
+            ids = batch[f"{name}_idx"]
+            if config.orthogonality:
+                loss = loss + config.orthogonality * entity.embedding.orthogonality(ids)
+            if config.agreement:
+                loss = loss + config.agreement * entity.embedding.agreement(ids, batch[f"{name}_activity"])
+        return loss
 
-    def transfer_losses(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Transfer losses of students that the generator draws; empty when the transfer is off.
+    def transfer_losses(self, generator: torch.Generator, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Transfer losses of students that the generator draws, or of the batch; empty when the transfer is off.
 
         Their gradient reaches `transfer_tables` only. They are not scaled by the warm-up.
         """
         if not self.config.transfer:
             return {}
-        return {"transfer_item": self.item.transfer(generator), "transfer_user": self.user.transfer(generator)}
+        return {
+            "transfer_item": self.item.transfer(generator, batch["item_idx"]),
+            "transfer_user": self.user.transfer(generator, batch["user_idx"]),
+        }
 
     def id_tables(self) -> list[nn.Parameter]:
         """Tables with sparse gradients; rows absent from a batch have none."""
@@ -151,8 +171,8 @@ class Ranker(nn.Module):
         return {"item": self.item, "user": self.user}[entity].gates()
 
 
-def _mlp(widths: list[int], dropout: float) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for narrow, wide in zip(widths[1:], widths, strict=False):
-        layers += [nn.Linear(wide, narrow), nn.ReLU(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+def _distinct(*ids: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Distinct ids (U,), so that each is looked up once, and for every argument the rows of its ids, in its shape."""
+    distinct, row = torch.unique(torch.cat([part.flatten() for part in ids]), return_inverse=True)
+    rows = row.split([part.numel() for part in ids])
+    return distinct, [part.view(like.shape) for part, like in zip(rows, ids, strict=True)]

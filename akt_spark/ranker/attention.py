@@ -35,17 +35,20 @@ class TargetAttention(nn.Module):
     and q is multiplied once a sample, not once an entry.
     """
 
-    def __init__(self, query_dim: int, entry_dim: int, dim: int, hidden: int) -> None:
+    def __init__(self, query_dim: int, entry_dim: int, dim: int, hidden: int, value_dim: int | None = None) -> None:
+        """Takes the widths of queries and entries, of what is computed of them, and of values that are no entries."""
         super().__init__()
         self.query = nn.Linear(query_dim, dim)
         self.key = nn.Linear(entry_dim, dim)
-        self.value = nn.Linear(entry_dim, dim)
+        self.value = nn.Linear(value_dim or entry_dim, dim)
         self.from_query = nn.Linear(dim, hidden)
         self.from_entry = nn.Linear(2 * dim, hidden, bias=False)
         self.score = nn.Linear(hidden, 1, bias=False)
         self.null = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, query: Tensor, entries: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, query: Tensor, entries: Tensor, position: Tensor, mask: Tensor, values: Tensor | None = None
+    ) -> Tensor:
         """Attends.
 
         Args:
@@ -53,12 +56,14 @@ class TargetAttention(nn.Module):
             entries: (U, entry_dim) features of the distinct ids of the batch.
             position: (B, T) row of `entries` of every history entry.
             mask: (B, T) bool, false for padding.
+            values: (U, value_dim) what is averaged, the entries themselves unless told.
 
         Returns:
             (B, dim).
         """
         query = self.query(query)  # (B, d)
-        keys, values = (_gather(part(entries), position) for part in (self.key, self.value))  # (B, T, d)
+        keys = _gather(self.key(entries), position)  # (B, T, d)
+        values = _gather(self.value(entries if values is None else values), position)  # (B, T, d)
         pairs = torch.cat([keys, query[:, None] * keys], -1)  # (B, T, 2d)
         hidden = F.relu(self.from_query(query)[:, None] + self.from_entry(pairs))  # (B, T, h)
         scores = self.score(hidden)[..., 0].masked_fill(~mask, torch.finfo(hidden.dtype).min)
@@ -70,3 +75,18 @@ class TargetAttention(nn.Module):
 def _gather(rows: Tensor, position: Tensor) -> Tensor:
     """Rows (U, d) at positions (B, T): (B, T, d); index_select has the fastest backward pass on CPU."""
     return rows.index_select(0, position.flatten()).view(*position.shape, -1)
+
+
+class MeanPooling(nn.Module):
+    """The mean of history entries, whatever the target is; a learned vector where there is no entry."""
+
+    def __init__(self, entry_dim: int, dim: int) -> None:
+        super().__init__()
+        self.value = nn.Linear(entry_dim, dim)
+        self.null = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, query: Tensor, entries: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+        """Shapes as of `TargetAttention`; the query (B, query_dim) is not read."""
+        values = _gather(self.value(entries), position) * mask[..., None]  # (B, T, d)
+        mean = values.sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
+        return torch.where(mask.any(1, keepdim=True), mean, self.null)

@@ -7,39 +7,67 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from akt_spark.config import ModelConfig
-from akt_spark.ranker.gate import ActivityGate, ActivityScaler
+from akt_spark.ranker.gate import ActivityScaler, new_gate
 from akt_spark.ranker.lookup import EntityLookup
 
 INITIAL_STD = 0.05  # of ID tables
+
+
+class IdTable(nn.Embedding):
+    """One row for every admitted id, with sparse gradients; all other ids share one more row, or have zeros.
+
+    Most ids of a catalogue are rarely or never shown: without rows of their own the table fits into memory, and their
+    embedding is that of their cluster.
+    """
+
+    def __init__(self, admitted: Tensor, dim: int, std: float, shared: bool = False) -> None:
+        """Takes who is admitted (N,) bool, and whether the others (but not id 0, the padding) share a row."""
+        own = admitted.cumsum(0)
+        rest = int(own[-1]) + 1 if shared and not admitted[1:].all() else 0
+        row = torch.where(admitted, own, rest)
+        row[0] = 0
+        super().__init__(int(row.max()) + 1, dim, padding_idx=0, sparse=True)
+        self.register_buffer("row", row, persistent=False)  # (N,)
+        _reset(self, std)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Ids (B,) to (B, d)."""
+        return super().forward(self.row[ids])
 
 
 class ClusterGuidedEmbedding(nn.Module):
     """``e = r c + (1 - r) d``: an individual row d, a cluster part c and a gate r that reads activity.
 
     ``cluster_mode`` says what c is: ``per_id`` a second row of the id (the paper's reading), ``prefix`` the sum of the
-    rows of the id's code prefixes, ``hybrid`` that sum plus a residual of the id that starts at zero, ``none`` nothing
-    (e = d). An id without a code has no prefix to lean on: in ``prefix`` and ``hybrid`` its gate is 0, so e = d.
+    rows of the id's code prefixes, ``hybrid`` that sum plus a residual of the id that starts at zero, ``codes`` the sum
+    of a row a level and code whatever the codes before it [TIGER], ``none`` nothing (e = d). ``mix`` says how they
+    join: by the gate, as a plain sum, or c alone. An id without a code has no prefix to lean on: it keeps e = d. An id
+    that is not admitted has no d of its own: with a code its gate is 1, so e = c.
     """
 
-    def __init__(self, config: ModelConfig, lookup: EntityLookup, prefixes: Tensor) -> None:
+    def __init__(self, config: ModelConfig, lookup: EntityLookup, prefixes: Tensor, admission: int = 0) -> None:
         super().__init__()
-        self.mode, rows = config.cluster_mode, len(lookup)
+        self.mode, self.how = config.cluster_mode, config.mix
         self.scaler = ActivityScaler(lookup.activity, lookup.impressions)
-        self.individual = _table(rows, config.dim, INITIAL_STD)
+        admitted = lookup.admitted(admission)
+        self.individual = IdTable(admitted, config.dim, INITIAL_STD, shared=True)
         self.prefix_rows = self.own_rows = self.gate = self.scale = None
         if self.mode == "none":
             return
-        self.gate = ActivityGate(lookup.activity.shape[1], config.gate_floor)
-        if self.mode in ("prefix", "hybrid"):
+        shared = lookup.level_codes() if self.mode == "codes" else prefixes
+        if self.how == "gate":
+            self.gate = new_gate(config, self.scaler, lookup.activity.shape[1])
+        if self.mode != "per_id":
             self.prefix_rows = nn.EmbeddingBag(
-                int(prefixes.max()) + 1, config.dim, mode="sum", sparse=True, padding_idx=0
+                int(shared.max()) + 1, config.dim, mode="sum", sparse=True, padding_idx=0
             )
-            _reset(self.prefix_rows, INITIAL_STD * prefixes.shape[1] ** -0.5)  # the sum has the scale of d
+            _reset(self.prefix_rows, INITIAL_STD * shared.shape[1] ** -0.5)  # the sum has the scale of d
         if self.mode in ("per_id", "hybrid"):
-            self.own_rows = _table(rows, config.dim, 0.0 if self.mode == "hybrid" else INITIAL_STD)
+            self.own_rows = IdTable(admitted, config.dim, 0.0 if self.mode == "hybrid" else INITIAL_STD)
         if self.mode == "per_id" and config.normalise_cluster:
             self.scale = nn.Parameter(torch.tensor(0.5))
-        self.register_buffer("prefixes", prefixes, persistent=False)  # (N, L)
+        self.register_buffer("prefixes", shared, persistent=False)  # (N, L)
+        self.register_buffer("admitted", admitted, persistent=False)  # (N,)
         self.register_buffer("activity", lookup.activity, persistent=False)  # (N, F)
 
     def cluster(self, ids: Tensor, own_rows_only: bool = False) -> Tensor:
@@ -63,14 +91,22 @@ class ClusterGuidedEmbedding(nn.Module):
     def weight(self, ids: Tensor, activity: Tensor, frozen: bool = False) -> Tensor:
         """Gate r of ids (B,) with raw activity (B, F): (B, 1)."""
         weight = self.gate(self.scaler(activity), frozen)
+        return self._where_coded(ids, torch.where(self.admitted[ids, None], weight, torch.ones_like(weight)))
+
+    def _where_coded(self, ids: Tensor, values: Tensor) -> Tensor:
+        """Values (B, W), zero for ids (B,) that would need a code and have none."""
         if self.prefix_rows is None:
-            return weight
-        return torch.where(self.prefixes[ids, :1] > 0, weight, torch.zeros_like(weight))
+            return values
+        return torch.where(self.prefixes[ids, :1] > 0, values, torch.zeros_like(values))
 
     def mix(self, ids: Tensor, individual: Tensor, activity: Tensor, frozen: bool = False) -> Tensor:
         """Fused embeddings e (B, d) of ids (B,) whose individual rows (B, d) are already gathered."""
         if self.mode == "none":
             return individual
+        if self.how == "sum":
+            return individual + self._where_coded(ids, self.cluster(ids))
+        if self.how == "cluster":
+            return torch.lerp(individual, self.cluster(ids), self._where_coded(ids, torch.ones_like(individual)))
         return torch.lerp(individual, self.cluster(ids), self.weight(ids, activity, frozen))
 
     @torch.no_grad()
@@ -81,9 +117,24 @@ class ClusterGuidedEmbedding(nn.Module):
         return self.mix(ids, self.individual(ids), self.activity[ids], frozen=True)
 
     def orthogonality(self, ids: Tensor) -> Tensor:
-        """Mean of cos(c, d)^2 over the distinct ids (B,) (paper, equation 5): a scalar in [0, 1]."""
+        """Mean of cos(c, d)^2 over the distinct admitted ids of (B,) (paper, equation 5): a scalar in [0, 1]."""
         distinct = torch.unique(ids)
-        return squared_cosine(self.cluster(distinct), self.individual(distinct)).mean()
+        counted = self.admitted[distinct]
+        cosines = squared_cosine(self.cluster(distinct), self.individual(distinct))
+        return (cosines * counted).sum() / counted.sum().clamp_min(1)
+
+    def agreement(self, ids: Tensor, activity: Tensor) -> Tensor:
+        """``(1 - r) KL(sg(d) || c) + r KL(d || sg(c))`` on softmaxes over the width, a mean over (B,): a scalar.
+
+        The rarer the id, the more d is drawn to the cluster part and the less it draws it (rival ``kl_gate``; the
+        softmax is ours). Ids without a code or without a row have no part in it.
+        """
+        c, d = F.log_softmax(self.cluster(ids), 1), F.log_softmax(self.individual(ids), 1)
+        weight = self.weight(ids, activity)[:, 0]  # (B,)
+        to_cluster = F.kl_div(c, d.detach(), reduction="none", log_target=True).sum(1)
+        to_individual = F.kl_div(c.detach(), d, reduction="none", log_target=True).sum(1)
+        counted = self.admitted[ids] & (weight > 0)
+        return (((1 - weight) * to_cluster + weight * to_individual) * counted).mean()
 
 
 def squared_cosine(left: Tensor, right: Tensor) -> Tensor:
@@ -106,12 +157,6 @@ class AttributeEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Ids (B,) to (B, d)."""
         return self.table(self.rows[ids])
-
-
-def _table(rows: int, dim: int, std: float) -> nn.Embedding:
-    table = nn.Embedding(rows, dim, padding_idx=0, sparse=True)
-    _reset(table, std)
-    return table
 
 
 @torch.no_grad()

@@ -13,17 +13,20 @@ from akt_spark.ranker.views import ClusterMeans
 
 
 class Entity(nn.Module):
-    """One side of the ranker. A block list is ``[attributes, statistics, embedding]`` of widths `widths`."""
+    """One side of the ranker. A block list is ``[attributes, statistics, embedding]`` of widths `widths`; without
+    `ModelConfig.statistics` the second is missing."""
 
-    def __init__(self, config: ModelConfig, lookup: EntityLookup) -> None:
+    def __init__(self, config: ModelConfig, lookup: EntityLookup, admission: int) -> None:
+        """Ids with at least ``admission`` training impressions own rows."""
         super().__init__()
         self.config = config
         prefixes = lookup.prefixes()  # (N, L)
         self.attributes = AttributeEmbedding(lookup.attributes, config.dim)
-        self.embedding = ClusterGuidedEmbedding(config, lookup, prefixes)
-        self.widths = [config.dim, lookup.activity.shape[1], config.dim]
+        self.embedding = ClusterGuidedEmbedding(config, lookup, prefixes, admission)
+        statistics = [lookup.activity.shape[1]] if config.statistics else []
+        self.widths = [config.dim, *statistics, config.dim]
         self.means = ClusterMeans(prefixes[:, 0], lookup.impressions, sum(self.widths)) if config.aggregation else None
-        self.sampler = TransferSampler(config, lookup, prefixes) if config.transfer else None
+        self.sampler = TransferSampler(config, lookup, prefixes, admission) if config.transfer else None
         self.register_buffer("activity", lookup.activity, persistent=False)
         self.register_buffer("impressions", lookup.impressions, persistent=False)
 
@@ -31,13 +34,26 @@ class Entity(nn.Module):
         """Attribute and individual embeddings of ids (U,), each (U, d)."""
         return self.attributes(ids), self.embedding.individual(ids)
 
-    def statistics(self, ids: Tensor) -> Tensor:
-        """Scaled look-up activity of ids (U,): (U, F)."""
-        return self.embedding.scaler(self.activity[ids])
+    def scaled(self, activity: Tensor) -> Tensor:
+        """Activity (B, F) on the scale of the training period, (B, F)."""
+        return self.embedding.scaler(activity)
 
     def blocks(self, ids: Tensor, activity: Tensor, attributes: Tensor, individual: Tensor) -> list[Tensor]:
         """Instance blocks of ids (B,) with point-in-time activity (B, F) and gathered features (B, d) each."""
-        return [attributes, self.embedding.scaler(activity), self.embedding.mix(ids, individual, activity)]
+        if self.training and self.config.id_dropout:
+            kept = torch.rand(len(ids), 1, device=individual.device) >= self.config.id_dropout
+            individual = individual * kept
+        return self._block_list(attributes, activity, self.embedding.mix(ids, individual, activity))
+
+    def history(self, ids: Tensor, attributes: Tensor, individual: Tensor) -> Tensor:
+        """Features (U, W) of ids (U,) as entries of a history, with gathered features (U, d) each."""
+        activity = self.activity[ids]
+        if self.config.history_embedding == "fused":
+            individual = self.embedding.mix(ids, individual, activity, frozen=True)
+        return torch.cat(self._block_list(attributes, activity, individual), 1)
+
+    def _block_list(self, attributes: Tensor, activity: Tensor, embedding: Tensor) -> list[Tensor]:
+        return [attributes, *([self.scaled(activity)] if self.config.statistics else []), embedding]
 
     def cluster_blocks(self, ids: Tensor) -> list[Tensor]:
         """The same blocks as means over the id's level-1 cluster, from the last snapshot."""
@@ -49,11 +65,13 @@ class Entity(nn.Module):
             self.means.refresh(self._snapshot)
 
     def _snapshot(self, ids: Tensor) -> Tensor:
-        return torch.cat([self.attributes(ids), self.statistics(ids), self.embedding.snapshot(ids)], 1)
+        return torch.cat(self._block_list(self.attributes(ids), self.activity[ids], self.embedding.snapshot(ids)), 1)
 
-    def transfer(self, generator: torch.Generator) -> Tensor:
-        """L_trans of freshly drawn students: a scalar."""
-        return transfer_loss(self.embedding, self.sampler.draw(generator), self.impressions, self.config)
+    def transfer(self, generator: torch.Generator, ids: Tensor) -> Tensor:
+        """L_trans of freshly drawn students, or of those among the ids (B,) of a batch: a scalar."""
+        sampler = self.sampler
+        lesson = sampler.draw(generator) if self.config.students == "sampler" else sampler.of_batch(ids)
+        return transfer_loss(self.embedding, lesson, self.impressions, self.config)
 
     @torch.no_grad()
     def gates(self) -> Tensor | None:

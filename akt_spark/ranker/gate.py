@@ -6,6 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from akt_spark.config import ModelConfig
+
+IMPRESSIONS = 1  # the activity feature log1p(impressions)
+
 
 class ActivityScaler(nn.Module):
     """Standardises activity features by the statistics of the ids that were active in the training period.
@@ -24,6 +28,10 @@ class ActivityScaler(nn.Module):
     def forward(self, activity: Tensor) -> Tensor:
         """Activity (B, F) to (B, F) of about zero mean and unit variance."""
         return (activity - self.mean) / self.std
+
+    def inverse(self, scaled: Tensor) -> Tensor:
+        """What was scaled, (B, F)."""
+        return scaled * self.std + self.mean
 
 
 class ActivityGate(nn.Module):
@@ -51,3 +59,33 @@ class ActivityGate(nn.Module):
         else:
             normal = self.norm(activity)
         return self.floor + (1 - 2 * self.floor) * torch.sigmoid(self.linear(normal))
+
+
+class ConstantGate(nn.Module):
+    """One half for everybody: the control of the learned gate."""
+
+    def forward(self, activity: Tensor, frozen: bool = False) -> Tensor:
+        """Scaled activity (B, F) to (B, 1)."""
+        return activity.new_full((len(activity), 1), 0.5)
+
+
+class ShrinkageGate(nn.Module):
+    """``kappa / (kappa + n)`` inside the floor, n the impressions so far: nothing to learn (method.md 5.2)."""
+
+    def __init__(self, scaler: ActivityScaler, kappa: float, floor: float) -> None:
+        super().__init__()
+        self.scaler, self.kappa, self.floor = scaler, kappa, floor
+
+    def forward(self, activity: Tensor, frozen: bool = False) -> Tensor:
+        """Scaled activity (B, F) to (B, 1)."""
+        n = torch.expm1(self.scaler.inverse(activity)[:, IMPRESSIONS, None]).clamp_min(0)  # (B, 1)
+        return self.floor + (1 - 2 * self.floor) * self.kappa / (self.kappa + n)
+
+
+def new_gate(config: ModelConfig, scaler: ActivityScaler, features: int) -> nn.Module:
+    """The gate of an entity with so many activity features, as configured."""
+    if config.gate == "constant":
+        return ConstantGate()
+    if config.gate == "shrinkage":
+        return ShrinkageGate(scaler, config.gate_kappa, config.gate_floor)
+    return ActivityGate(features, config.gate_floor)

@@ -43,6 +43,17 @@ class EntityLookup:
     def __len__(self) -> int:
         return len(self.impressions)
 
+    def admitted(self, least: int) -> Tensor:
+        """Ids with at least so many training impressions, (N,) bool; never the padding."""
+        found = self.impressions >= least
+        found[0] = False
+        return found
+
+    def level_codes(self) -> Tensor:
+        """Row of every code of every id in one table of all levels: (N, L) int64, 0 where an id has no code."""
+        sizes = self.codes.amax(0).clamp_min(0) + 1  # (L,)
+        return torch.where(self.codes >= 0, self.codes + 1 + sizes.cumsum(0) - sizes, 0)
+
     def prefixes(self) -> Tensor:
         """Row of every prefix of every id in one table of all prefixes: (N, L) int64, 0 where an id has no code.
 

@@ -26,12 +26,13 @@ class Lesson:
 class TransferSampler(nn.Module):
     """Draws students uniformly over clusters, then over the students of the cluster, and their teachers.
 
-    A student's cluster is its longest code prefix that holds a teacher; a student without one takes no part. A click
+    A student's cluster is its longest code prefix that holds a teacher; a student without one takes no part, nor does
+    one that is not admitted, which has no row to move. A click
     batch rarely holds tail ids and never cold ones, hence the sampler (method.md 5.5). Members of clusters are kept as
     sorted ids with offsets, so a draw costs a few vector operations for any number of ids.
     """
 
-    def __init__(self, config: ModelConfig, lookup: EntityLookup, prefixes: Tensor) -> None:
+    def __init__(self, config: ModelConfig, lookup: EntityLookup, prefixes: Tensor, admission: int = 0) -> None:
         super().__init__()
         self.config = config
         teachers = (lookup.role == TEACHER).nonzero()[:, 0]
@@ -40,7 +41,7 @@ class TransferSampler(nn.Module):
         taught[0] = False
         level = (taught[prefixes] * torch.arange(1, prefixes.shape[1] + 1)).amax(1) - 1  # (N,) longest, -1 for none
         cluster = prefixes.gather(1, level.clamp_min(0)[:, None])[:, 0]  # (N,)
-        students = ((lookup.role == STUDENT) & (level >= 0)).nonzero()[:, 0]
+        students = ((lookup.role == STUDENT) & (level >= 0) & lookup.admitted(admission)).nonzero()[:, 0]
         students = students[cluster[students].argsort(stable=True)]
         clusters, sizes = torch.unique_consecutive(cluster[students], return_counts=True)
         pairs = prefixes[teachers]  # (T, L): a teacher belongs to all its prefixes
@@ -68,10 +69,20 @@ class TransferSampler(nn.Module):
         rows = self.clusters[torch.unique(drawn)].repeat_interleave(self.config.teachers_per_cluster)
         own = self._members(self.teachers, self.teacher_groups[:, rows], generator)
         others = self._random(generator, self.config.random_teachers, len(self.all_teachers))
-        teachers = torch.unique(torch.cat([own, self.all_teachers[others]]))  # (T,)
-        # compared at the length of each student's cluster
-        of_teachers = self.prefixes[teachers].T[self.level[students]]  # (S, T)
-        return Lesson(students, teachers, of_teachers == self.clusters[drawn][:, None])
+        return self._lesson(students, torch.unique(torch.cat([own, self.all_teachers[others]])))
+
+    def of_batch(self, ids: Tensor) -> Lesson:
+        """The students and teachers among ids (B,): the paper's reading, in which cold ids never learn."""
+        distinct = torch.unique(ids)
+        return self._lesson(
+            distinct[torch.isin(distinct, self.students)], distinct[torch.isin(distinct, self.all_teachers)]
+        )
+
+    def _lesson(self, students: Tensor, teachers: Tensor) -> Lesson:
+        """Clusters are compared at the length of each student's."""
+        level = self.level[students]  # (S,)
+        own = self.prefixes[students].gather(1, level[:, None])  # (S, 1)
+        return Lesson(students, teachers, self.prefixes[teachers].T[level] == own)
 
     def _members(self, ids: Tensor, groups: Tensor, generator: torch.Generator) -> Tensor:
         """One random id of every group (2, G) of sorted ids: (G,)."""

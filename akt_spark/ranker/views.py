@@ -1,15 +1,13 @@
-"""The cluster view, its fusion with the instance view, and the content view (method.md 6)."""
+"""The cluster view and its fusion with the instance view (method.md 6)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from akt_spark.ranker.gate import ActivityGate
 
 SMALL_CLUSTER = 5  # below it, an id is left out of the mean that it reads
-SIMILARITY_BINS = 22  # ceil(10 cos) + 10 is 0 .. 20; the last bin counts entries without a vector
 CHUNK = 65_536
 
 
@@ -70,42 +68,3 @@ class ViewFusion(nn.Module):
         near = torch.cat([linear(block) for linear, block in zip(self.from_instance, instance, strict=True)], 1)
         far = torch.cat([linear(block) for linear, block in zip(self.from_cluster, cluster, strict=True)], 1)
         return torch.lerp(near, far, alpha)
-
-
-class ContentView(nn.Module):
-    """The target's content vector, the mean of the recent history's, and the histogram of their similarity.
-
-    The histogram is SimTier's: log(1 + count) of an entry's cosine in bins of .1, each bin with an embedding (here
-    they are summed: a linear map of the log counts). The vectors are frozen.
-    """
-
-    def __init__(self, vectors: Tensor, dim: int) -> None:
-        """Takes the content vectors (N, D) of all items, zeros where there is none."""
-        super().__init__()
-        self.register_buffer("vectors", F.normalize(vectors, dim=1), persistent=False)
-        self.register_buffer("known", vectors.any(1), persistent=False)  # (N,)
-        self.target = nn.Linear(vectors.shape[1], dim)
-        self.pooled = nn.Linear(vectors.shape[1], dim)
-        self.histogram = nn.Linear(SIMILARITY_BINS, dim, bias=False)
-
-    def forward(self, items: Tensor, recent: Tensor) -> Tensor:
-        """Items (B,) and recent histories (B, T) padded with 0: (B, 3d)."""
-        target = self.vectors[items]  # (B, D)
-        entries = self.vectors.index_select(0, recent.flatten()).view(*recent.shape, -1)  # (B, T, D)
-        mask = recent > 0
-        known = mask & self.known[recent]  # (B, T)
-        pooled = entries.sum(1) / known.sum(1, keepdim=True).clamp_min(1)  # rows without a vector add zeros
-        cosine = torch.bmm(entries, target[..., None])[..., 0]  # (B, T)
-        histogram = similarity_histogram(cosine, known & self.known[items, None], mask)
-        return torch.cat([self.target(target), self.pooled(pooled), self.histogram(histogram)], 1)
-
-
-def similarity_histogram(cosine: Tensor, comparable: Tensor, mask: Tensor) -> Tensor:
-    """log(1 + count) of cosines by bins of .1 [SimTier]; entries that cannot be compared fall in the last bin.
-
-    Takes cosines, comparable and mask, all (B, T); gives (B, 22).
-    """
-    bins = (torch.ceil(cosine * 10) + 10).long().clamp(0, SIMILARITY_BINS - 2)
-    bins = torch.where(comparable, bins, SIMILARITY_BINS - 1)
-    counts = cosine.new_zeros(len(cosine), SIMILARITY_BINS)
-    return counts.scatter_add_(1, bins, mask.to(counts.dtype)).log1p()

@@ -25,7 +25,8 @@ class Trainer:
 
     - dense layers: Adam;
     - ID tables, click and orthogonality loss: lazy Adam on sparse gradients;
-    - transfer tables, transfer loss: plain SGD with a learning rate of its own and a linear warm-up.
+    - transfer tables, transfer loss: plain SGD with a learning rate of its own and a linear warm-up (or, with
+      ``transfer_optimiser: tables``, the lazy Adam of the click loss).
 
     Attributes:
         step: optimiser steps taken.
@@ -80,13 +81,16 @@ class Trainer:
         self.model.zero_grad(set_to_none=True)
         click_loss = F.binary_cross_entropy_with_logits(self.model(batch), batch["label"])
         regulariser = self.model.regulariser(batch)
-        (click_loss + regulariser).backward()
-        transfers = self.model.transfer_losses(self._generator())
-        pulls = torch.autograd.grad(sum(transfers.values()), self.transfer_tables) if transfers else ()
+        transfers = self.model.transfer_losses(self._generator(), batch)
+        warmth, joined = min(1.0, self.step / self.warmup_steps), self.settings.transfer_optimiser == "tables"
+        transfer = self.settings.transfer_weight * warmth * sum(transfers.values()) if joined else 0.0
+        (click_loss + regulariser + transfer).backward()
+        apart = bool(transfers) and not joined
+        pulls = torch.autograd.grad(sum(transfers.values()), self.transfer_tables) if apart else ()
         pulls = self._exchange(pulls)
         self.adam.step()
         self.lazy_adam.step()
-        rate = self.settings.transfer_learning_rate * min(1.0, self.step / self.warmup_steps)
+        rate = self.settings.transfer_learning_rate * warmth
         with torch.no_grad():
             for table, pull in zip(self.transfer_tables, pulls, strict=False):
                 table.add_(pull, alpha=-rate)

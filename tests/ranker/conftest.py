@@ -18,7 +18,7 @@ BASE = {
     "transfer": False,
     "orthogonality": 0.0,
     "aggregation": False,
-    "content_view": False,
+    "content": [],
     "hard_search": "category",
 }
 

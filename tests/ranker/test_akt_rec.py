@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from torch.nn import functional as F
 
 from akt_spark.config import ModelConfig, RankerConfig
 from akt_spark.ranker.akt_rec import Ranker
+from akt_spark.ranker.presets import PRESETS, page
 from ranker.conftest import BASE, make_batch
 
-VARIANTS = list(RankerConfig().variants)
+RANKERS = RankerConfig(variants={name: {"preset": name} for name in PRESETS})
 
 
 def generator() -> torch.Generator:
@@ -23,9 +25,9 @@ def bce(model: Ranker, batch: dict[str, Tensor]) -> Tensor:
     return F.binary_cross_entropy_with_logits(model(batch), batch["label"])
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", PRESETS)
 def test_every_variant_scores_and_all_its_parameters_can_learn(items, users, batch, variant):
-    model = Ranker(RankerConfig().variant(variant), items, users, seed=1)
+    model = Ranker(RANKERS.variant(variant), items, users, seed=1)
     loss = bce(model, batch) + model.regulariser(batch)
     loss.backward()
     assert model(batch).shape == (64,) and torch.isfinite(loss)
@@ -34,9 +36,9 @@ def test_every_variant_scores_and_all_its_parameters_can_learn(items, users, bat
     assert all(table.grad.is_sparse for table in model.id_tables())
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", PRESETS)
 def test_every_parameter_belongs_to_one_optimiser(items, users, variant):
-    model = Ranker(RankerConfig().variant(variant), items, users, seed=1)
+    model = Ranker(RANKERS.variant(variant), items, users, seed=1)
     grouped = [id(p) for p in (*model.id_tables(), *model.dense_parameters())]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters())
     assert {id(p) for p in model.transfer_tables()} <= {id(p) for p in model.id_tables()}
@@ -50,9 +52,9 @@ def test_the_same_seed_gives_the_same_model_and_leaves_the_global_random_state(b
     assert not torch.equal(first.item.embedding.individual.weight, other.item.embedding.individual.weight)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", PRESETS)
 def test_a_saved_model_scores_the_same_after_loading(items, users, batch, variant):
-    config = RankerConfig().variant(variant)
+    config = RANKERS.variant(variant)
     model = Ranker(config, items, users, seed=1)
     for _ in range(3):
         model(batch)  # moves the BatchNorm statistics
@@ -178,7 +180,9 @@ def test_base_knows_nothing_of_codes(items, users, batch):
     shuffled = Ranker(ModelConfig(**BASE, codes="random"), items, users, seed=1).eval()
     assert torch.equal(base(batch), shuffled(batch))
     assert base.gate("item") is None and base.gate("user") is None
-    assert base.regulariser(batch) == 0 and base.transfer_losses(generator()) == {} and base.transfer_tables() == []
+    assert (
+        base.regulariser(batch) == 0 and base.transfer_losses(generator(), batch) == {} and base.transfer_tables() == []
+    )
 
 
 def test_ids_and_lookups_without_codes_attributes_or_vectors_are_scored(items, users, batch):
@@ -192,7 +196,7 @@ def test_ids_and_lookups_without_codes_attributes_or_vectors_are_scored(items, u
         for lookup in (items, users)
     ]
     model = Ranker(ModelConfig(), *bare, seed=1)
-    loss = bce(model, batch) + model.regulariser(batch) + sum(model.transfer_losses(generator()).values())
+    loss = bce(model, batch) + model.regulariser(batch) + sum(model.transfer_losses(generator(), batch).values())
     loss.backward()
     assert torch.isfinite(loss)
 
@@ -204,16 +208,42 @@ def test_unknown_users_items_and_empty_histories_are_scored(build, batch):
 
 
 # what the training loop reads; the model does not
-LOOP_KEYS = {"transfer_learning_rate", "transfer_warmup", "snapshot_steps"}
+LOOP_KEYS = {
+    "transfer_optimiser",
+    "transfer_learning_rate",
+    "transfer_weight",
+    "transfer_warmup",
+    "snapshot_steps",
+}
 EFFECTS: list[tuple[str, Any, dict[str, Any]]] = [
     ("dim", 8, {}),
     ("hidden", [32], {}),
     ("dropout", 0.5, {}),
     ("recent", 3, {}),
     ("searched", 1, {}),
+    ("recent_pooling", "mean", {}),
     ("attention_hidden", 8, {}),
     ("hard_search", "category", {}),
+    ("hard_search", "none", {"aggregation": False}),
+    ("history_embedding", "fused", {}),
+    ("statistics", False, {}),
+    ("tower", "experts", {}),
+    ("tower", "poso", {}),
+    ("experts", 2, {"tower": "experts"}),
+    ("wide", True, {}),
+    ("id_dropout", 0.5, {}),
+    ("tail_preference", 1.0, {}),
     ("cluster_mode", "per_id", {}),
+    ("cluster_mode", "codes", {"transfer": False}),
+    ("mix", "sum", {}),
+    ("mix", "cluster", {}),
+    ("gate", "constant", {}),
+    ("gate", "shrinkage", {}),
+    ("gate_kappa", 5.0, {"gate": "shrinkage"}),
+    ("item_admission", 10, {}),
+    ("user_admission", 10, {}),
+    ("agreement", 0.1, {}),
+    ("aligned_content", True, {}),
     ("cluster_mode", "prefix", {"transfer": False}),
     ("cluster_mode", "none", {"transfer": False, "orthogonality": 0.0}),
     ("normalise_cluster", False, {"cluster_mode": "per_id"}),
@@ -224,6 +254,7 @@ EFFECTS: list[tuple[str, Any, dict[str, Any]]] = [
     ("lambda_student", 0.5, {}),
     ("lambda_teacher", 0.1, {}),
     ("transfer_temperature", 0.5, {}),
+    ("students", "batch", {}),
     ("students_per_step", 16, {}),
     ("teachers_per_cluster", 1, {"random_teachers": 2}),
     ("random_teachers", 2, {"teachers_per_cluster": 1}),
@@ -231,7 +262,8 @@ EFFECTS: list[tuple[str, Any, dict[str, Any]]] = [
     ("orthogonality", 0.1, {}),
     ("aggregation", False, {}),
     ("residual_instance", False, {}),
-    ("content_view", False, {}),
+    ("content", [], {}),
+    ("content", ["user", "interest"], {}),
 ]
 
 
@@ -240,7 +272,7 @@ def test_a_changed_key_changes_scores_losses_or_parameters(build, batch, key, va
     def results(**overrides: Any) -> list[list[float]]:
         model = build(warm=True, **overrides)
         torch.manual_seed(0)
-        losses = model.transfer_losses(generator())
+        losses = model.transfer_losses(generator(), batch)
         values = [model(batch), model.eval()(batch), model.regulariser(batch), *losses.values()]
         return [tensor.detach().flatten().tolist() for tensor in values]
 
@@ -257,8 +289,32 @@ def test_every_key_of_the_model_is_shown_to_have_an_effect():
         ({"cluster_mode": "prefix"}, "cluster_mode prefix has none: set transfer: false"),
         ({"cluster_mode": "none"}, "cluster_mode none has none"),
         ({"cluster_mode": "none", "transfer": False}, "set orthogonality: 0.0"),
+        ({"agreement": 0.1, "mix": "sum"}, "set agreement: 0.0, or mix: gate"),
+        ({"hard_search": "none"}, "set hard_search: sid or category"),
+        ({"cluster_mode": "per_id", "item_admission": 5}, "set item_admission and user_admission to 0"),
     ],
 )
 def test_losses_without_parameters_are_refused_with_the_remedy(overrides, message):
     with pytest.raises(ValueError, match=message):
         ModelConfig(**overrides)
+
+
+def test_akt_rec_as_configured_by_default_is_the_recommended_preset():
+    assert RANKERS.variant("recommended") == ModelConfig()
+
+
+def test_every_rival_is_a_model_of_its_own():
+    models = [RANKERS.variant(name).model_dump_json() for name in PRESETS]
+    assert len(set(models)) == len(models)
+
+
+def test_what_comes_with_a_preset_goes_on_top_and_its_page_is_current():
+    rankers = RankerConfig(model={"dim": 8}, variants={"narrow": {"preset": "din", "recent": 5}})
+    model = rankers.variant("narrow")
+    assert (model.dim, model.recent, model.hard_search) == (8, 5, "none")
+    assert Path("docs/rivals.md").read_text() == page() + "\n"
+
+
+def test_an_unknown_preset_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match=r"variants.x: preset='dine' is unknown, there are .*din.*prefix_residual"):
+        RankerConfig(variants={"x": {"preset": "dine"}})

@@ -123,7 +123,61 @@ def test_an_entity_without_attributes_shares_one_attribute_embedding():
     assert torch.equal(rows, rows[:1].expand(3, 4))
 
 
-def test_ids_without_any_code_make_a_working_embedding(build, items):
+def test_ids_without_any_code_make_a_working_embedding(items, batch):
     bare = replace(items, codes=torch.full_like(items.codes, -1))
     model = Ranker(ModelConfig(), bare, bare, seed=1)
-    assert not model.gate("item").any() and model.transfer_losses(torch.Generator())["transfer_item"] == 0
+    assert not model.gate("item").any() and model.transfer_losses(torch.Generator(), batch)["transfer_item"] == 0
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "prefix"])
+def test_ids_that_are_not_admitted_own_no_row_and_live_on_their_cluster(items, users, mode):
+    config = ModelConfig(cluster_mode=mode, transfer=False, item_admission=10)
+    embedding = Ranker(config, items, users, seed=1).item.embedding
+    rare = (items.impressions < 10) & (items.codes[:, 0] >= 0)
+    ids = rare.nonzero()[:, 0]
+    admitted = int((items.impressions >= 10).sum())
+    assert len(embedding.individual.weight) == admitted + 2, "padding, the admitted, and one row for all others"
+    torch.testing.assert_close(embedding.snapshot(ids), embedding.cluster(ids))
+    assert len({tuple(row) for row in embedding.individual(ids).tolist()}) == 1
+    if mode == "hybrid":
+        assert len(embedding.own_rows.weight) == admitted + 1
+        with torch.no_grad():
+            embedding.own_rows.weight[1:] += 1.0
+        torch.testing.assert_close(embedding.cluster(ids), embedding.prefix_rows(embedding.prefixes[ids]))
+
+
+def test_rare_ids_without_a_code_share_one_learned_embedding(items, users):
+    embedding = Ranker(ModelConfig(item_admission=10), items, users, seed=1).item.embedding
+    ids = ((items.impressions < 10) & (items.codes[:, 0] < 0)).nonzero()[1:, 0]  # without the padding
+    assert len(ids) > 1
+    assert torch.equal(embedding.snapshot(ids), embedding.individual.weight[-1].expand(len(ids), -1))
+    assert not embedding.snapshot(torch.tensor([0])).any()
+
+
+def test_codes_of_a_level_share_a_row_whatever_the_codes_before_them(items):
+    rows = items.level_codes()
+    coded = (items.codes[:, 0] >= 0).nonzero()[:, 0]
+    for level in range(rows.shape[1]):
+        pairs = {(int(items.codes[i, level]), int(rows[i, level])) for i in coded}
+        assert len({row for _, row in pairs}) == len({code for code, _ in pairs}) == len(pairs)
+    assert not set(rows[coded, 0].tolist()) & set(rows[coded, 1].tolist())
+    assert not rows[items.codes[:, 0] < 0].any()
+
+
+def test_the_shrinkage_gate_follows_its_formula(build, items):
+    model = build(gate="shrinkage", gate_kappa=20.0, gate_floor=0.1)
+    n = items.impressions.float()
+    expected = torch.where(items.codes[:, 0] >= 0, 0.1 + 0.8 * 20 / (20 + n), 0.0)
+    torch.testing.assert_close(model.gate("item"), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_agreement_draws_the_rare_to_their_cluster_and_clusters_to_the_frequent(build, items):
+    model = build(gate="shrinkage", gate_floor=0.0, gate_kappa=1.0, cluster_mode="prefix", transfer=False)
+    embedding = model.item.embedding
+    coded = items.codes[:, 0] >= 0
+    rare, frequent = (((items.impressions == n) & coded).nonzero()[:, 0] for n in (0, 400))
+    for ids, moved, still in ((rare, "individual", "prefix_rows"), (frequent, "prefix_rows", "individual")):
+        model.zero_grad()
+        embedding.agreement(ids, items.activity[ids]).backward()
+        gradient = {name: getattr(embedding, name).weight.grad.to_dense().abs().sum() for name in (moved, still)}
+        assert gradient[moved] > 50 * gradient[still]

@@ -94,7 +94,7 @@ def train(world: World, seed: int = 1, epochs: int = 2, batch: int = 512, **over
             loss.backward()
             for optimiser in optimisers:
                 optimiser.step()
-            for transfer in model.transfer_losses(generator).values():
+            for transfer in model.transfer_losses(generator, samples).values():
                 tables = model.transfer_tables()
                 for table, step in zip(tables, torch.autograd.grad(transfer, tables, allow_unused=True), strict=True):
                     if step is not None:

@@ -26,9 +26,9 @@ def own_gradients(model, losses: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("teacher", ["fused", "cluster"])
 @pytest.mark.parametrize("mode", ["hybrid", "per_id"])
-def test_the_transfer_moves_nothing_but_the_own_rows_of_students(build, items, users, mode, teacher):
+def test_the_transfer_moves_nothing_but_the_own_rows_of_students(build, items, users, batch, mode, teacher):
     model = build(warm=True, cluster_mode=mode, teacher=teacher)
-    gradients = own_gradients(model, model.transfer_losses(generator()))
+    gradients = own_gradients(model, model.transfer_losses(generator(), batch))
     for name, lookup in (("item", items), ("user", users)):
         gradient = gradients.pop(f"{name}.embedding.own_rows.weight")
         assert not gradient[lookup.role != STUDENT].any()
@@ -36,18 +36,20 @@ def test_the_transfer_moves_nothing_but_the_own_rows_of_students(build, items, u
     assert not gradients, "a parameter outside the tables of the transfer has a gradient"
 
 
-def test_the_transfer_in_training_mode_leaves_the_gate_statistics_alone(build):
+def test_the_transfer_in_training_mode_leaves_the_gate_statistics_alone(build, batch):
     model = build(warm=True).train()
     before = model.item.embedding.gate.norm.running_mean.clone()
-    model.transfer_losses(generator())
+    model.transfer_losses(generator(), batch)
     assert torch.equal(model.item.embedding.gate.norm.running_mean, before)
 
 
-def test_the_gradient_of_heads_is_linear_in_lambda_teacher_and_that_of_tails_does_not_depend_on_it(build, items):
+def test_the_gradient_of_heads_is_linear_in_lambda_teacher_and_that_of_tails_does_not_depend_on_it(build, items, batch):
     gradients = []
     for weight in (0.1, 0.2):
         model = build(warm=True, lambda_teacher=weight)
-        gradients.append(own_gradients(model, model.transfer_losses(generator()))["item.embedding.own_rows.weight"])
+        gradients.append(
+            own_gradients(model, model.transfer_losses(generator(), batch))["item.embedding.own_rows.weight"]
+        )
     heads, tails = items.role == TEACHER, items.role == STUDENT
     assert gradients[0][heads].any()
     torch.testing.assert_close(2 * gradients[0][heads], gradients[1][heads])
@@ -207,3 +209,29 @@ def test_a_lesson_without_positives_teaches_nothing(build):
     model = build(warm=True)
     lesson = Lesson(torch.tensor([1, 2]), torch.tensor([3]), torch.zeros(2, 1, dtype=torch.bool))
     assert transfer_loss(model.item.embedding, lesson, model.item.impressions, model.config) == 0
+
+
+def test_students_and_teachers_of_a_batch_are_those_that_are_in_it(build, items, batch):
+    sampler = build().item.sampler
+    ids = batch["item_idx"]
+    lesson = sampler.of_batch(ids)
+    assert set(lesson.teachers.tolist()) == {i for i in ids.tolist() if items.role[i] == TEACHER}
+    assert set(lesson.students.tolist()) <= {i for i in ids.tolist() if items.role[i] == STUDENT}
+    prefixes = items.prefixes()
+    for row, student in enumerate(lesson.students.tolist()):
+        level = int(sampler.level[student])
+        own = [bool(prefixes[teacher, level] == prefixes[student, level]) for teacher in lesson.teachers]
+        assert lesson.positives[row].tolist() == own
+    assert lesson.positives.any()
+
+
+def test_a_batch_without_students_teaches_nothing(build, items, batch):
+    model = build(warm=True, students="batch")
+    heads = (items.role == TEACHER).nonzero()[:, 0]
+    loss = model.transfer_losses(generator(), batch | {"item_idx": heads})["transfer_item"]
+    assert loss == 0
+
+
+def test_an_id_that_is_not_admitted_is_no_student(build, items):
+    sampler = build(item_admission=3).item.sampler
+    assert len(sampler.students) and items.impressions[sampler.students].min() >= 3

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
 
-from akt_spark.ranker.views import ClusterMeans, ContentView, ViewFusion, similarity_histogram
+from akt_spark.ranker.views import ClusterMeans, ViewFusion
 
 # ids 1-5 fill cluster 1, ids 6-7 cluster 2, id 8 is alone in cluster 3, id 9 has no code
 CLUSTERS = torch.tensor([0, 1, 1, 1, 1, 1, 2, 2, 3, 0])
@@ -58,29 +56,3 @@ def test_the_fusion_weighs_both_views_equally_at_the_start_and_stays_inside_the_
     torch.testing.assert_close(fusion(instance, cluster, *activity), (near + far) / 2)
     nn.init.constant_(fusion.gate.linear.bias, -1e6)
     torch.testing.assert_close(fusion(instance, cluster, *activity), 0.8 * near + 0.2 * far)
-
-
-def test_the_histogram_counts_cosines_by_tenths_in_log_scale():
-    cosine = torch.tensor([[1.0, 0.95, 0.9, -1.0, 0.0, 0.3]])
-    mask = torch.tensor([[True, True, True, True, False, True]])
-    comparable = torch.tensor([[True, True, True, True, True, False]])
-    histogram = similarity_histogram(cosine, comparable, mask)
-    expected = torch.zeros(22)
-    expected[20], expected[19], expected[0], expected[21] = math.log(3), math.log(2), math.log(2), math.log(2)
-    torch.testing.assert_close(histogram[0], expected)
-
-
-def test_the_content_view_averages_only_entries_that_have_a_vector():
-    vectors = torch.randn(6, 8)
-    vectors[[0, 4]] = 0.0
-    view = ContentView(vectors, dim=4)
-    items = torch.tensor([5])
-    with_gap, without = (view(items, torch.tensor([row])) for row in ([1, 4, 2, 0], [1, 2, 0, 0]))
-    torch.testing.assert_close(with_gap[:, 4:8], without[:, 4:8])
-    unit = nn.functional.normalize(vectors, dim=1)
-    torch.testing.assert_close(without[0, 4:8], view.pooled((unit[1] + unit[2]) / 2))
-    assert not torch.equal(with_gap[:, 8:], without[:, 8:]), "the histogram counts the entry without a vector"
-
-
-def test_content_vectors_are_frozen():
-    assert all("vectors" not in name for name, _ in ContentView(torch.randn(3, 8), dim=4).named_parameters())

@@ -56,7 +56,8 @@ def test_transfer_moves_tables_by_its_own_rate_and_warms_up(plan) -> None:
     trainer.training = plan.settings
     table = trainer.model.item.embedding.own_rows.weight
     before = table.detach().clone()
-    loss = trainer.model.transfer_losses(Trainer._generator(_at_step(trainer, 1)))
+    batch = next(epoch_of(plan))
+    loss = trainer.model.transfer_losses(Trainer._generator(_at_step(trainer, 1)), batch)
     (gradient,) = torch.autograd.grad(loss["transfer_item"], [table])
     trainer.step = 0
     trainer.lazy_adam.step = lambda: None  # only the transfer
@@ -65,6 +66,18 @@ def test_transfer_moves_tables_by_its_own_rate_and_warms_up(plan) -> None:
     expected = before - 0.5 * (1 / 10) * gradient.to_dense()
     assert torch.allclose(table, expected, atol=1e-7)
     assert not torch.equal(table, before)
+
+
+def test_a_transfer_that_shares_the_optimiser_of_the_tables_moves_students_outside_the_batch(plan) -> None:
+    moved = {}
+    for weight in (0.0, 0.01):
+        trainer = trainer_of(plan, transfer_optimiser="tables", transfer_weight=weight)
+        table = trainer.model.item.embedding.own_rows.weight
+        before, batch = table.detach().clone(), next(epoch_of(plan))
+        trainer.train_step(batch)
+        rows = (table != before).any(1).nonzero()[:, 0]
+        moved[weight] = set(rows.tolist()) - set(batch["item_idx"].tolist())
+    assert moved[0.01] and not moved[0.0]
 
 
 def _at_step(trainer: Trainer, step: int) -> Trainer:
@@ -98,7 +111,7 @@ def test_divergence_is_an_error_that_names_the_learning_rates(plan) -> None:
 @pytest.mark.parametrize("overrides", [{"transfer": False}, {"aggregation": False}, {"cluster_mode": "none"}])
 def test_variants_train_with_the_same_loop(plan, overrides) -> None:
     if overrides.get("cluster_mode") == "none":
-        overrides |= {"transfer": False, "orthogonality": 0.0, "aggregation": False, "content_view": False}
+        overrides |= {"transfer": False, "orthogonality": 0.0, "aggregation": False, "content": []}
     trainer = trainer_of(plan, **overrides)
     trainer.train_epoch(1, epoch_of(plan))
     assert trainer.step == 5

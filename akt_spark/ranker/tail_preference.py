@@ -1,0 +1,28 @@
+"""TailNet's preference for head or tail items (arXiv 2007.12329), made pointwise by us."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from akt_spark.config import ModelConfig
+from akt_spark.ranker.lookup import TEACHER, EntityLookup
+
+
+class TailPreference(nn.Module):
+    """``kappa log R``: what is added to a logit, with R_tail = sigmoid(W V) and R_head = 1 - R_tail by the item's type.
+
+    V is the attended recent history. TailNet multiplies the scores of all items by R and normalises over the
+    catalogue; a click model has one item at a time, so R enters its logit.
+    """
+
+    def __init__(self, config: ModelConfig, items: EntityLookup) -> None:
+        super().__init__()
+        self.kappa = config.tail_preference
+        self.preference = nn.Linear(config.dim, 1)
+        self.register_buffer("sign", torch.where(items.role == TEACHER, -1.0, 1.0), persistent=False)  # (N,) head: -1
+
+    def forward(self, history: Tensor, items: Tensor) -> Tensor:
+        """Attended histories (B, d) and items (B,) to (B,)."""
+        return self.kappa * F.logsigmoid(self.sign[items] * self.preference(history)[:, 0])
