@@ -16,6 +16,8 @@ from pydantic import ValidationError
 from akt_spark.config import Config, Section
 from akt_spark.errors import ConfigError
 
+EXPERIMENT_SECTIONS = ("ranker", "training", "evaluation")
+
 
 class _Yaml(yaml.SafeLoader):
     """YAML 1.2 floats: plain PyYAML reads 1e-3 as a text."""
@@ -35,10 +37,31 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     values = _read_yaml(Path(path)) if path else {}
     for override in overrides:
         values = _set(values, override)
+    return _validated(Config(), values, path or "defaults")
+
+
+def load_experiment(path: str | Path, config: Config) -> Config:
+    """Reads what an experiment changes of a night's configuration: ``ranker``, ``training`` and ``evaluation``.
+
+    Raises:
+        ConfigError: with the key, the value and what is allowed; also for any other section, since an experiment
+            compares rankers on what a night has prepared.
+    """
+    values = _read_yaml(Path(path))
+    others = ", ".join(sorted(set(values) - set(EXPERIMENT_SECTIONS)))
+    if others:
+        allowed = ", ".join(EXPERIMENT_SECTIONS)
+        raise ConfigError(
+            f"experiment {path}: sections {others} belong to the night it works on; allowed here: {allowed}"
+        )
+    return _validated(config, values, path)
+
+
+def _validated(under: Config, values: dict[str, Any], origin: str | Path) -> Config:
+    """The values laid over a configuration."""
     try:
-        return Config.model_validate(_merge(Config(), values))
+        return Config.model_validate(_merge(under, values))
     except ValidationError as error:
-        origin = path or "defaults"
         raise ConfigError(f"configuration {origin}:\n" + "\n".join(_explain(error, values))) from None
 
 

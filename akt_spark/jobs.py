@@ -11,11 +11,12 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import date
+from pathlib import Path
 from typing import NoReturn
 
 from pyspark.sql import SparkSession
 
-from akt_spark.conf_file import load
+from akt_spark.conf_file import load, load_experiment
 from akt_spark.config import Config
 from akt_spark.errors import AktError, DataError
 from akt_spark.lake import Lake
@@ -37,6 +38,14 @@ def nightly(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs all stages in order; those with nothing to do are skipped."""
     args = _with_day(_parser("nightly")).parse_args(arguments)
     _exit("nightly", lambda: _run("nightly", STAGES, args))
+
+
+def experiment(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Trains, scores and compares the variants and seeds of a file on the samples that a night has left."""
+    parser = _with_day(_parser("experiment"))
+    parser.add_argument("experiment", metavar="FILE", type=Path, help="what it changes: conf/experiments/*.yaml")
+    args = parser.parse_args(arguments)
+    _exit("experiment", lambda: _experiment(args))
 
 
 def maintain(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -101,32 +110,50 @@ def _day(text: str) -> date:
 
 def _run(job: str, stages: Sequence[Stage], args: argparse.Namespace) -> None:
     config = load(args.conf_file, args.set)
-    started = time.monotonic()
     spark = spark_session(config.spark, f"akt_spark {job} {args.ds}")
     try:
         if args.dry_run:
             _preview(spark, config, args.ds)
             return
-        lake = Lake(spark, config.lake.root)
-        ctx = Context(spark, lake, config, args.ds, args.ds.isoformat())
-        ledger = Ledger(lake, ctx.run_id)
-        skipped = []
-        for number, step in enumerate(stages, start=1):
-            print(f"[{number}/{len(stages)}] {step.name} ...", flush=True)
-            record = run_stage(ctx, ledger, step)
-            _summarise(record)
-            ctx = after(ctx, record)
-            if record.status == "skipped":
-                skipped.append(record)
-        ledger.append(*skipped)
-        if job == "nightly":
-            _close(ctx)
-        print(
-            f"{job} for {args.ds}: {len(stages) - len(skipped)} run, {len(skipped)} skipped, "
-            f"{time.monotonic() - started:.0f} s"
-        )
+        _run_stages(job, stages, Context(spark, Lake(spark, config.lake.root), config, args.ds, args.ds.isoformat()))
     finally:
         spark.stop()
+
+
+def _experiment(args: argparse.Namespace) -> None:
+    from akt_spark.experiment import STAGES_OF_EXPERIMENTS, require_samples, run_id
+
+    config = load_experiment(args.experiment, load(args.conf_file, args.set))
+    path = str(Path(config.report.path, "experiments", args.experiment.stem))
+    config = config.model_copy(update={"report": config.report.model_copy(update={"path": path})})
+    spark = spark_session(config.spark, f"akt_spark experiment {args.experiment.stem}")
+    try:
+        lake = Lake(spark, config.lake.root)
+        require_samples(lake, args.ds)
+        ctx = Context(spark, lake, config, args.ds, run_id(args.ds, args.experiment.stem))
+        _run_stages("experiment", [stage(name) for name in STAGES_OF_EXPERIMENTS], ctx)
+    finally:
+        spark.stop()
+
+
+def _run_stages(job: str, stages: Sequence[Stage], ctx: Context) -> None:
+    """Runs stages one after the other, records and summarises them."""
+    started, skipped = time.monotonic(), []
+    ledger = Ledger(ctx.lake, ctx.run_id)
+    for number, step in enumerate(stages, start=1):
+        print(f"[{number}/{len(stages)}] {step.name} ...", flush=True)
+        record = run_stage(ctx, ledger, step)
+        _summarise(record)
+        ctx = after(ctx, record)
+        if record.status == "skipped":
+            skipped.append(record)
+    ledger.append(*skipped)
+    if stages[-1].name == "report" and len(stages) > 1:
+        _close(ctx)
+    print(
+        f"{job} for {ctx.ds}: {len(stages) - len(skipped)} run, {len(skipped)} skipped, "
+        f"{time.monotonic() - started:.0f} s"
+    )
 
 
 def _preview(spark: SparkSession, config: Config, ds: date) -> None:
