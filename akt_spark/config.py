@@ -236,7 +236,8 @@ class AlignmentConfig(Section):
     temperature: PositiveFloat = Field(0.05, description="of the contrastive loss")
     false_negative_margin: NonNegative = Field(0.1, description="negatives this much above the pair are masked")
     hard_negatives: NonNegativeInt = Field(
-        4, description="an anchor, from the second epoch on: near items of its leaf category that do not go with it"
+        4,
+        description="an anchor, from the second epoch on: near items of its leaf category, paired with others",
     )
     batch_size: PositiveInt = Field(512, description="pairs a step")
     epochs: PositiveInt = Field(10, description="passes over the pairs at most; the best on held-out pairs is kept")

@@ -94,8 +94,8 @@ class Alignment:
         """Goes on with the running epoch to its end, and measures it."""
         config, started, first = self.config, time.monotonic(), progress.step
         if config.hard_negatives and progress.epoch > 1 and first == 0:
-            anchors = np.unique(self.data.train[:, 0])
-            progress.pools = hard_pools(self.aligner.all_vectors(), anchors, self.data.category, self.known)
+            vectors, paired = self.aligner.all_vectors(), np.unique(self.data.train)
+            progress.pools = hard_pools(vectors, paired, self.data.category, self.known)
         batches = EpochBatches(self.data, self.known, progress.pools, config, progress.epoch)
         losses = []
         for step in range(first, len(batches)):

@@ -25,20 +25,21 @@ def catalogue() -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
 
 def test_pools_hold_exactly_the_items_of_the_definition():
     vectors, category, pairs = catalogue()
-    anchors = np.arange(0, ITEMS, 2)
-    pools = hard_pools(vectors, anchors, category, KnownPairs(pairs, ITEMS), rows_at_once=50)
+    paired = np.arange(0, ITEMS, 2)
+    pools = hard_pools(vectors, paired, category, KnownPairs(pairs, ITEMS), rows_at_once=50)
     partners = {tuple(pair) for pair in np.concatenate([pairs, pairs[:, ::-1]]).tolist()}
     first, last = RANKS
-    for anchor in anchors:
-        others = [int(i) for i in torch.argsort(-(vectors @ vectors[anchor])) if i != anchor]
+    for anchor in paired:
+        others = [int(i) for i in torch.argsort(-(vectors @ vectors[anchor])) if i != anchor and i in paired]
         expected = {
             item
             for item in others[first - 1 : last]
             if category[item] == category[anchor] != -1 and (anchor, item) not in partners
         }
         assert {int(item) for item in pools[anchor] if item >= 0} == expected
-    assert (pools[1::2] == -1).all()  # no anchors
-    assert any((pools[anchor] >= 0).sum() > 4 for anchor in anchors)
+    assert (pools[1::2] == -1).all()  # without pairs
+    assert not set(pools[pools >= 0].tolist()) & set(range(1, ITEMS, 2)), "what nobody has clicked is no negative"
+    assert any((pools[anchor] >= 0).sum() > 4 for anchor in paired)
 
 
 def test_a_small_catalogue_has_no_hard_negatives():
@@ -79,7 +80,7 @@ def test_a_batch_compares_every_anchor_with_its_own_hard_negatives():
     vectors, category, pairs = catalogue()
     data = PairData(vectors.numpy(), pairs, pairs[:10], category)
     known, config = KnownPairs(pairs, ITEMS), AlignmentConfig(batch_size=64, hard_negatives=3)
-    pools = hard_pools(vectors, np.unique(pairs[:, 0]), category, known)
+    pools = hard_pools(vectors, np.unique(pairs), category, known)
     batch = EpochBatches(data, known, pools, config, epoch=2)[0]
     assert batch.hard.shape == (64, 3)
     for (anchor, _), drawn in zip(batch.pairs, batch.hard, strict=True):
