@@ -431,7 +431,7 @@ class ModelConfig(Section):
     history_embedding: Literal["individual", "fused"] = Field(
         "individual", description="what stands for an item of the history: d, or d with c as for the target"
     )
-    statistics: bool = Field(True, description="activity of user, item and history entries as features")
+    statistics: bool = Field(True, description="activity of user and item, as of the sample, as features")
     tower: Literal["mlp", "experts", "poso"] = Field("mlp", description="experts: MMoE's; poso: gated by activity")
     experts: PositiveInt = Field(4, description="of the tower with experts")
     wide: bool = Field(False, description="a linear part beside the tower")

@@ -57,7 +57,7 @@ class Ranker(nn.Module):
             self.register_buffer("search_key", key, persistent=False)  # (N,) 0 matches nothing
             self.search_attention = TargetAttention(dim, history_width, dim, config.attention_hidden)
         blocks = [*self.user.widths, *self.item.widths, dim]
-        width = 2 * dim  # the products
+        width = 2 * dim + (2 * features if config.statistics else 0)  # products, statistics
         if config.aggregation:
             self.fusion = ViewFusion(blocks, dim, features, config.gate_floor)
             width += len(blocks) * dim
@@ -90,16 +90,18 @@ class Ranker(nn.Module):
         history = self.item.history(distinct, attributes, individual)
         item = self.item.blocks(items, batch["item_activity"], attributes[target], individual[target])
         user = self.user.blocks(users, batch["user_activity"], *self.user.gather(users))
-        activity = [self.user.scaled(batch["user_activity"]), self.item.scaled(batch["item_activity"])]
+        activity = [self.user.statistics(batch["user_activity"]), self.item.statistics(batch["item_activity"])]
         query = item[-1]  # (B, d) fused embedding
         attended = self.recent_attention(query, history, recent_at, recent > 0)  # (B, d)
         instance = [*user, *item, attended]
         parts = [user[-1] * query, attended * query]  # an MLP learns products slowly
+        if config.statistics:
+            parts += activity
         if config.hard_search != "none":
             clustered = self.search_attention(query, history, searched_at, searched > 0)  # (B, d)
             if config.aggregation:
                 cluster = [*self.user.cluster_blocks(users), *self.item.cluster_blocks(items), clustered]
-                parts.append(self.fusion(instance, cluster, *activity))  # (B, 7d)
+                parts.append(self.fusion(instance, cluster, *activity))  # (B, 5d)
             else:
                 parts.append(clustered)
         if config.residual_instance or not config.aggregation:

@@ -13,8 +13,12 @@ from akt_spark.ranker.views import ClusterMeans
 
 
 class Entity(nn.Module):
-    """One side of the ranker. A block list is ``[attributes, statistics, embedding]`` of widths `widths`; without
-    `ModelConfig.statistics` the second is missing."""
+    """One side of the ranker. A block list is ``[attributes, embedding]`` of widths `widths`.
+
+    Statistics are no part of it: those of the look-up are of the end of the training period, so as features of history
+    entries and clusters they would tell a training sample what happened after it. A sample brings its own (ours; the
+    paper puts statistics into both, and does not say as of when).
+    """
 
     def __init__(self, config: ModelConfig, lookup: EntityLookup, admission: int) -> None:
         """Ids with at least ``admission`` training impressions own rows."""
@@ -23,8 +27,7 @@ class Entity(nn.Module):
         prefixes = lookup.prefixes()  # (N, L)
         self.attributes = AttributeEmbedding(lookup.attributes, config.dim)
         self.embedding = ClusterGuidedEmbedding(config, lookup, prefixes, admission)
-        statistics = [lookup.activity.shape[1]] if config.statistics else []
-        self.widths = [config.dim, *statistics, config.dim]
+        self.widths = [config.dim, config.dim]
         self.means = ClusterMeans(prefixes[:, 0], lookup.impressions, sum(self.widths)) if config.aggregation else None
         self.sampler = TransferSampler(config, lookup, prefixes, admission) if config.transfer else None
         self.register_buffer("activity", lookup.activity, persistent=False)
@@ -34,7 +37,7 @@ class Entity(nn.Module):
         """Attribute and individual embeddings of ids (U,), each (U, d)."""
         return self.attributes(ids), self.embedding.individual(ids)
 
-    def scaled(self, activity: Tensor) -> Tensor:
+    def statistics(self, activity: Tensor) -> Tensor:
         """Activity (B, F) on the scale of the training period, (B, F)."""
         return self.embedding.scaler(activity)
 
@@ -43,17 +46,13 @@ class Entity(nn.Module):
         if self.training and self.config.id_dropout:
             kept = torch.rand(len(ids), 1, device=individual.device) >= self.config.id_dropout
             individual = individual * kept
-        return self._block_list(attributes, activity, self.embedding.mix(ids, individual, activity))
+        return [attributes, self.embedding.mix(ids, individual, activity)]
 
     def history(self, ids: Tensor, attributes: Tensor, individual: Tensor) -> Tensor:
-        """Features (U, W) of ids (U,) as entries of a history, with gathered features (U, d) each."""
-        activity = self.activity[ids]
+        """Features (U, 2d) of ids (U,) as entries of a history, with gathered features (U, d) each."""
         if self.config.history_embedding == "fused":
-            individual = self.embedding.mix(ids, individual, activity, frozen=True)
-        return torch.cat(self._block_list(attributes, activity, individual), 1)
-
-    def _block_list(self, attributes: Tensor, activity: Tensor, embedding: Tensor) -> list[Tensor]:
-        return [attributes, *([self.scaled(activity)] if self.config.statistics else []), embedding]
+            individual = self.embedding.mix(ids, individual, self.activity[ids], frozen=True)
+        return torch.cat([attributes, individual], 1)
 
     def cluster_blocks(self, ids: Tensor) -> list[Tensor]:
         """The same blocks as means over the id's level-1 cluster, from the last snapshot."""
@@ -65,7 +64,7 @@ class Entity(nn.Module):
             self.means.refresh(self._snapshot)
 
     def _snapshot(self, ids: Tensor) -> Tensor:
-        return torch.cat(self._block_list(self.attributes(ids), self.activity[ids], self.embedding.snapshot(ids)), 1)
+        return torch.cat([self.attributes(ids), self.embedding.snapshot(ids)], 1)
 
     def transfer(self, generator: torch.Generator, ids: Tensor) -> Tensor:
         """L_trans of freshly drawn students, or of those among the ids (B,) of a batch: a scalar."""

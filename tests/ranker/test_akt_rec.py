@@ -123,6 +123,19 @@ def test_the_gate_of_a_sample_reads_its_own_activity_and_not_that_of_the_lookup(
     assert not torch.allclose(fused, later, atol=1e-6)
 
 
+def test_no_sample_reads_the_statistics_of_the_end_of_training(items, users, batch):
+    """They are of the training samples' future: only gates of others, students and cluster weights may know them."""
+    config = ModelConfig(cluster_mode="none", transfer=False, orthogonality=0.0)
+    later = replace(items, activity=items.activity.clone())
+    later.activity[:, :] += torch.randn(items.activity.shape)
+    scores = []
+    for lookup in (items, later):
+        model = Ranker(config, lookup, users, seed=1).eval()
+        model.load_state_dict(scores[0][1] if scores else model.state_dict())
+        scores.append((model(batch), model.state_dict()))
+    assert torch.equal(scores[0][0], scores[1][0])
+
+
 def test_a_new_model_already_has_cluster_means(build):
     model = build()
     before = model.item.means.bank.clone(), model.user.means.bank.clone()
