@@ -7,14 +7,17 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
 
 from akt_spark.semantic.arithmetic import Floats
 from akt_spark.semantic.kinds import load_quantizer
 from akt_spark.semantic.quantizer import Quantizer
 
-ENCODED = "id STRING, content_hash STRING, codes ARRAY<INT>, distance FLOAT, margin FLOAT"
+IDS = "id STRING, content_hash STRING, sid STRING, codes ARRAY<INT>, offset_codes ARRAY<INT>"
+ASSIGNED = f"{IDS}, distance FLOAT, margin FLOAT"
+NAMES = [column.split()[0] for column in ASSIGNED.split(", ")]
 
 loaded = lru_cache(maxsize=2)(load_quantizer)  # lives as long as the worker: this module is imported, not pickled
 
@@ -26,20 +29,10 @@ def assign(vectors: DataFrame, path: str) -> DataFrame:
         path: folder of the quantiser, the same on every executor.
 
     Returns:
-        id, content_hash, sid, codes, offset_codes, distance, margin.
+        id, content_hash, sid (``12-7-3``), codes, offset_codes (code + sizes of the levels before), distance, margin.
     """
     rows = vectors.select("id", "content_hash", "vector", "label")
-    encoded = rows.mapInArrow(partial(_encode, path=path), ENCODED)
-    sid, offset_codes = readable("codes", load_quantizer(path).sizes)
-    return encoded.select("id", "content_hash", sid, "codes", offset_codes, "distance", "margin")
-
-
-def readable(codes: str, sizes: tuple[int, ...]) -> tuple[Column, Column]:
-    """sid (``12-7-3``) and offset_codes (code + sizes of the levels before) of a column of codes."""
-    offsets = [sum(sizes[:level]) for level in range(len(sizes))]
-    sid = F.array_join(F.col(codes).cast("array<string>"), "-")
-    offset = F.zip_with(codes, F.array(*map(F.lit, offsets)), lambda code, before: code + before)
-    return sid.alias("sid"), offset.alias("offset_codes")
+    return rows.mapInArrow(partial(_encode, path=path), ASSIGNED)
 
 
 def matrix(vectors: pa.ListArray, rows: int) -> Floats:
@@ -54,8 +47,23 @@ def _encode(batches: Iterator[pa.RecordBatch], path: str) -> Iterator[pa.RecordB
             continue
         labels = batch.column("label").to_numpy(zero_copy_only=False)
         found = quantizer.encode(matrix(batch.column("vector"), batch.num_rows), labels)
-        rows, levels = found.codes.shape
-        codes = pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * levels), found.codes.ravel())
-        columns = [batch.column("id"), batch.column("content_hash"), codes]
-        columns += [pa.array(found.distance), pa.array(found.margin)]
-        yield pa.RecordBatch.from_arrays(columns, names=["id", "content_hash", "codes", "distance", "margin"])
+        offsets = np.cumsum([0, *quantizer.sizes[:-1]], dtype=np.int32)
+        columns = [batch.column("id"), batch.column("content_hash"), _sids(found.codes)]
+        columns += [
+            _lists(found.codes),
+            _lists(found.codes + offsets),
+            pa.array(found.distance),
+            pa.array(found.margin),
+        ]
+        yield pa.RecordBatch.from_arrays(columns, names=NAMES)
+
+
+def _sids(codes: NDArray[np.int32]) -> pa.StringArray:
+    """Codes (N, L) as people read them: ``12-7-3``."""
+    return pc.binary_join_element_wise(*(pa.array(level).cast(pa.string()) for level in codes.T), "-")
+
+
+def _lists(codes: NDArray[np.int32]) -> pa.ListArray:
+    """Codes (N, L) as a list column."""
+    rows, levels = codes.shape
+    return pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * levels), codes.ravel())
