@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 
@@ -29,7 +30,8 @@ def embed_users(ctx: Context, encoder: registry.EncoderRecord, raw: EncoderSpec)
 
     Encodes users of whom what the model reads has changed since their row was written, or whose encoding failed. A user
     of whom it reads nothing has no vector: a row that an earlier run left is emptied, with the reason in ``error``; a
-    prompt model, which may look back a few days only, writes such a row for everybody.
+    prompt model, which may look back a few days only, writes such a row for everybody. Work is committed in waves of
+    ``encoder.commit_rows`` users, as that of items is.
 
     Raises:
         MissingInput: when the encoder's folder is gone, or it was trained on another language model.
@@ -53,19 +55,20 @@ def embed_users(ctx: Context, encoder: registry.EncoderRecord, raw: EncoderSpec)
     ).head()
     work, failed = work_accumulator(ctx.spark.sparkContext), 0
     if counts["encoded"] + counts["emptied"]:
-        window = f"in the {spec.config.days} days " if spec and spec.config.days else ""
-        reason = F.lit(f"neither clicks {window}up to {train_end} nor a profile")
-        emptied = users.where(to_empty).select(
-            "user_id", "content_hash", F.lit(0).alias("clicks"), reason.alias("error")
-        )
-        chosen = users.where(to_encode)
-        if spec is None:
-            encoded = _encode(ctx, chosen, vectors, encoder)
-        else:
-            encoded = encode_prompts(ctx, chosen, vectors, spec, counts["encoded"], work)
-        written = encoded.unionByName(emptied, allowMissingColumns=True)
-        with items.clear_failures():
-            ctx.lake.merge(TABLE, written.withColumns({"revision": F.lit(encoder.revision), "as_of": F.lit(train_end)}))
+        if counts["emptied"]:
+            window = f"in the {spec.config.days} days " if spec and spec.config.days else ""
+            reason = F.lit(f"neither clicks {window}up to {train_end} nor a profile").alias("error")
+            emptied = users.where(to_empty).select("user_id", "content_hash", F.lit(0).alias("clicks"), reason)
+            _write(ctx, encoder, emptied.withColumn("vector", F.lit(None).cast("array<float>")))
+        waves = math.ceil(counts["encoded"] / ctx.config.encoder.commit_rows)
+        for wave in range(waves):
+            print(f"embedding {counts['encoded']:,} users, wave {wave + 1} of {waves}", flush=True)
+            chosen = users.where(to_encode & (F.pmod(F.xxhash64("user_id"), F.lit(waves)) == wave))
+            if spec is None:
+                encoded = _encode(ctx, chosen, vectors, encoder)
+            else:
+                encoded = encode_prompts(ctx, chosen, vectors, spec, math.ceil(counts["encoded"] / waves), work)
+            _write(ctx, encoder, encoded)
         failed = _failed(ctx, users.where(encodable), encoder)
     users.unpersist()
     notes = [
@@ -75,6 +78,13 @@ def embed_users(ctx: Context, encoder: registry.EncoderRecord, raw: EncoderSpec)
     if work.value.summary():
         notes.append(f"users: errors {failed:,}; {work.value.summary()}")
     return items.Embedded(rows=counts["encoded"], seconds=time.monotonic() - started, notes=notes)
+
+
+def _write(ctx: Context, encoder: registry.EncoderRecord, rows: DataFrame) -> None:
+    """Commits a wave: user_id, content_hash, clicks, error and vector."""
+    as_of = F.lit(ctx.config.split.train_end(ctx.ds))
+    with items.clear_failures():
+        ctx.lake.merge(TABLE, rows.withColumns({"revision": F.lit(encoder.revision), "as_of": as_of}))
 
 
 def _inputs(ctx: Context, spec: PromptSpec | None, vectors: DataFrame) -> DataFrame:

@@ -103,6 +103,28 @@ def test_the_next_night_trains_nothing_and_embeds_only_what_is_new(shop, finishe
     assert vectors(shop, "item") == items
 
 
+def test_users_are_committed_in_waves_and_a_broken_run_loses_one_at_most(shop, configured, monkeypatch):
+    everybody, commit = vectors(shop, "user"), Lake.merge
+    shop.spark.sql(f"DELETE FROM delta.`{shop.path('content.user_embeddings')}`")
+    merged = []
+
+    def breaks_at_the_second_wave(lake, table, rows):
+        merged.append(table)
+        if len(merged) == 2:
+            raise KeyboardInterrupt
+        commit(lake, table, rows)
+
+    monkeypatch.setattr(Lake, "merge", breaks_at_the_second_wave)
+    with pytest.raises(KeyboardInterrupt):
+        embed.run(configured("encoder.commit_rows=25"))
+    kept = vectors(shop, "user")
+    assert 10 < len(kept) < 40
+    monkeypatch.setattr(Lake, "merge", commit)
+    notes = embed.run(configured("encoder.commit_rows=25")).notes
+    assert any(f"{len(everybody) - len(kept)} new or changed vectors" in note for note in notes)
+    assert vectors(shop, "user") == everybody
+
+
 def test_events_after_the_training_period_change_no_pair_no_encoder_and_no_vector(shop, configured):
     encoders = [current_revision(shop, entity, DS) for entity in ("item", "user")]
     first = pairs(shop), encoders, vectors(shop, "item"), vectors(shop, "user")
