@@ -56,7 +56,8 @@ class Cluster:
 def browse(items: DataFrame, catalogue: DataFrame, config: ReportConfig) -> list[Cluster]:
     """Clusters of the first code, in the order of their codes; of too many, ``config.clusters`` drawn by a hash.
 
-    What is collected is bounded by the configuration: ``clusters`` times twice ``cluster_members`` items.
+    What is collected is bounded by the configuration: ``clusters`` times twice ``cluster_members`` items, with pictures
+    of `THUMBNAIL` pixels.
 
     Args:
         items: training.items.
@@ -104,7 +105,9 @@ def _members(coded: DataFrame, catalogue: DataFrame, count: int) -> dict[int, li
     is_head = F.col("segment") == "head"
     rank = F.row_number().over(Window.partitionBy("code", is_head).orderBy(F.desc("impressions"), "item_id"))
     top = coded.withColumn("rank", rank).where(F.col("rank") <= count)
-    rows = top.join(catalogue, on="item_id", how="left").orderBy("code", F.desc(is_head), "rank").collect()
+    picture = F.udf(thumbnail, "string")("image").alias("picture")  # where the photos are: only thumbnails travel
+    shown = top.join(catalogue, on="item_id", how="left").select(*top.columns, "title", "category", picture)
+    rows = shown.orderBy("code", F.desc(is_head), "rank").collect()
     found = defaultdict(list)
     for row in rows:
         member = Member(
@@ -114,18 +117,20 @@ def _members(coded: DataFrame, catalogue: DataFrame, count: int) -> dict[int, li
             segment=row["segment"],
             teacher=row["role"] == "teacher",
             impressions=row["impressions"],
-            picture=_thumbnail(row["image"]),
+            picture=row["picture"],
         )
         found[row["code"]].append(member)
     return found
 
 
-def _thumbnail(image: bytes | None) -> str | None:
+def thumbnail(image: bytes | None) -> str | None:
     """A small JPEG as a data URI; None where there is no image or it cannot be decoded."""
     if not image:
         return None
     try:
-        picture = Image.open(io.BytesIO(image)).convert("RGB")
+        picture = Image.open(io.BytesIO(image))
+        picture.draft("RGB", (2 * THUMBNAIL[0], 2 * THUMBNAIL[1]))  # a JPEG is decoded no larger than it need be
+        picture = picture.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None  # Pillow's ways to refuse a file; content.item_embeddings flags it, here a placeholder stands in
     picture.thumbnail(THUMBNAIL)

@@ -11,6 +11,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from akt_spark.lake import Lake
+from akt_spark.semantic.ids import ids_of
 from akt_spark.semantic.versions import CODEBOOKS, published
 
 FEWEST = 10  # fewer items are no map
@@ -34,7 +35,7 @@ def embedding_map(lake: Lake, items: int) -> EmbeddingMap | None:
     book = published(lake, "item") if lake.exists(CODEBOOKS) else None
     if book is None or not lake.exists("content.item_embeddings"):
         return None
-    coded = lake.read("training.items").where(F.col("codes").isNotNull())
+    coded = ids_of(lake, "item", book.version).withColumnRenamed("id", "item_id")
     vectors = lake.read("content.item_embeddings").where(F.col("vector").isNotNull())
     leaf = F.try_element_at("category", F.lit(-1)).alias("leaf")
     sample = (

@@ -52,7 +52,7 @@ class Health:
 
 @dataclass(frozen=True)
 class NightlyHealth:
-    """One measure of the codebook that the newest run of a day measured."""
+    """One measure of the codebook that the newest run of a day measured, of those that are or were published."""
 
     ds: date
     entity: str
@@ -146,11 +146,13 @@ def health(ctx: Context) -> list[Health]:
 
 
 def health_over_nights(ctx: Context) -> list[NightlyHealth]:
-    """semantic.health of the codebooks themselves, over the last `NIGHTS` days up to this one."""
-    if not ctx.lake.exists("semantic.health"):
+    """semantic.health of codebooks that are or were published, over the last `NIGHTS` days up to this one."""
+    if not ctx.lake.exists("semantic.health") or not ctx.lake.exists(CODEBOOKS):
         return []
     first = ctx.ds - timedelta(days=NIGHTS - 1)
     rows = ctx.lake.read("semantic.health").where(F.col("ds").between(F.lit(first), F.lit(ctx.ds)))
+    books = ctx.lake.read(CODEBOOKS).where(F.col("status").isin("published", "retired"))  # a candidate never served
+    rows = rows.join(books, on=["entity", "codebook_version"], how="left_semi")
     newest = F.max_by(F.struct("codebook_version", "value"), "run_id")
     key = ("ds", "entity", "metric", "level")
     found = rows.where(F.col("control") == OWN).groupBy(*key).agg(newest.alias("newest")).select(*key, "newest.*")

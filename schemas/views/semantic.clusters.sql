@@ -12,9 +12,14 @@ SELECT
   sum(clicks) AS clicks
 FROM (
   SELECT
-    explode(transform(sequence(1, size(codes)), n -> concat_ws('-', slice(codes, 1, n)))) AS prefix,
-    segment, role, impressions, clicks
-  FROM training.items
-  WHERE codes IS NOT NULL
+    explode(transform(sequence(1, size(ids.codes)), n -> concat_ws('-', slice(ids.codes, 1, n)))) AS prefix,
+    coalesce(frozen.segment, 'cold') AS segment,
+    coalesce(frozen.role, 'none') AS role,
+    coalesce(frozen.impressions, 0) AS impressions,
+    coalesce(frozen.clicks, 0) AS clicks
+  FROM semantic.item_ids AS ids
+  JOIN semantic.codebooks AS book
+    ON book.codebook_version = ids.codebook_version AND book.entity = 'item' AND book.status = 'published'
+  LEFT JOIN training.items AS frozen ON frozen.item_id = ids.item_id
 )
 GROUP BY prefix

@@ -1,5 +1,5 @@
 CREATE OR REPLACE VIEW semantic.nightly_health
-COMMENT 'Health of semantic IDs, one row a day, entity, metric and level: the newest run of the day, beside its controls' AS
+COMMENT 'Health of published semantic IDs, one row a day, entity, metric and level: the newest run of the day, beside its controls' AS
 SELECT
   ds,
   entity,
@@ -12,8 +12,11 @@ SELECT
 FROM (
   SELECT
     health.*,
-    dense_rank() OVER (PARTITION BY ds, entity ORDER BY run_id DESC) AS newest
+    dense_rank() OVER (PARTITION BY health.ds, health.entity ORDER BY health.run_id DESC) AS newest
   FROM semantic.health AS health
+  JOIN semantic.codebooks AS book
+    ON book.codebook_version = health.codebook_version AND book.entity = health.entity
+   AND book.status IN ('published', 'retired')
 )
 WHERE newest = 1
 GROUP BY ds, entity, metric, level

@@ -146,7 +146,8 @@ def optional_tables(lake: Lake) -> None:
     purity = {**measure, "metric": "purity", "level": 1, "value": 0.5}
     health += [purity, purity | {"control": "random", "value": 0.125}, purity | {"control": "category", "value": 0.75}]
     earlier = {"run_id": "earlier", "ds": DAY - timedelta(days=1), "codebook_version": "v0"}
-    write(lake, "semantic.health", [*health, health[0] | earlier | {"value": 0.75}])
+    refused = {"run_id": "refused", "ds": DAY - timedelta(days=2), "codebook_version": "v2", "value": 0.125}
+    write(lake, "semantic.health", [*health, health[0] | earlier | {"value": 0.75}, health[0] | refused])
     vectors = [
         {"item_id": f"i{n}", "revision": "e", "vector": [float(n % 2), n / 30], "content_hash": "h"}
         for n in range(1, 31)
@@ -154,7 +155,10 @@ def optional_tables(lake: Lake) -> None:
     write(lake, "content.item_embeddings", vectors)
     book = {"entity": "item", "codebook_version": "v1", "quantizer": "rqvae", "sizes": [64, 64, 32], "path": "p"}
     book |= {"encoder_revision": "e", "config_hash": "h", "status": "published", "fitted_ds": DAY}
-    write(lake, "semantic.codebooks", [book])
+    retired = book | {"codebook_version": "v0", "status": "retired"}
+    write(lake, "semantic.codebooks", [book, retired, book | {"codebook_version": "v2", "status": "candidate"}])
+    ids = [{"item_id": f"i{n}", "codebook_version": "v1", "codes": [4 + n % 2, n % 2]} for n in range(1, 29)]
+    write(lake, "semantic.item_ids", [*ids, ids[0] | {"codebook_version": "v0", "codes": [7, 7]}])
     stage = {"run_id": RUN, "ds": DAY, "status": "done", "rows_in": 100, "rows_out": 97}
     runs = [
         {**stage, "stage": "ingest", "quarantined": 3, "seconds": 2.0, "started_at": datetime(2024, 1, 31, 1)},

@@ -10,8 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from akt_spark.errors import MissingInput
-from akt_spark.evaluation import evaluate, report
-from akt_spark.evaluation.inputs import versions
+from akt_spark.evaluation import evaluate, inputs, report
 from akt_spark.evaluation.metrics import METRICS
 from akt_spark.evaluation.slices import SLICES
 from akt_spark.evaluation.summary import to_json, write_atomically
@@ -65,6 +64,13 @@ def test_clusters_can_be_browsed_with_head_and_tail_marked_and_pictures_where_th
     assert "map of item embeddings coloured by the first code" in clusters
 
 
+def test_the_map_has_the_codes_of_the_published_codebook_and_nights_leave_out_one_that_never_was(night: Night) -> None:
+    names = set(re.findall(r"(\d+): Comedy", night.page))
+    assert names == {"4", "5"}  # samples were built on codes 0 and 1
+    nights = inputs.health_over_nights(night.ctx)
+    assert {(found.ds.day, found.codebook_version) for found in nights} == {(31, "v1"), (30, "v0")}  # 29: refused
+
+
 def test_measures_of_health_stand_above_their_controls_and_over_nights(night: Night) -> None:
     row = last_row(night.page, "purity<")
     assert row.index("0.500") < row.index("random 0.125\ncategory 0.750".replace("\n", ""))
@@ -116,7 +122,7 @@ def test_summary_has_semantic_health_and_versions_without_nan(night: Night) -> N
     assert health["item"]["churn"] == {"0": None}
     assert health["user"] == {}
     names = {"python", "pyspark", "delta", "torch", "transformers", "petastorm", "horovod", "pyarrow"}
-    assert set(night.summary["versions"]) == set(versions()) == names
+    assert set(night.summary["versions"]) == set(inputs.versions()) == names
     with pytest.raises(ValueError, match="JSON compliant"):
         to_json({"value": float("nan")})
 

@@ -385,10 +385,11 @@ def _real_data(name: str) -> Path:
 
 
 def _shipped(name: str, data: Path) -> Config:
-    """A shipped configuration, its files elsewhere."""
+    """A shipped configuration, its files where they are on this machine."""
     path = REPOSITORY / "conf" / f"{name}.yaml"
     source = load(path).source
     tables = {table: getattr(source, table).path for table in ("events", "items", "users")}
+    assert {Path(file).parent for file in tables.values()} == {Path("../shared/data") / data.name}
     moved = [f"source.{table}.path={data / Path(file).name}" for table, file in tables.items()]
     return load(path, [*moved, f"source.items.images={data / Path(source.items.images).name}"])
 
