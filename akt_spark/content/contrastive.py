@@ -19,13 +19,16 @@ class KnownPairs:
         self.partners = both[:, 1]
         self.starts = np.searchsorted(both[:, 0], np.arange(items + 1))
 
-    def mask(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """(R, C) bool: whether rows[i] and columns[j] are a known pair."""
+    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """All pairs of the items rows[i]: i (P,) and the other item (P,)."""
         first, last = self.starts[rows], self.starts[rows + 1]
         counts = last - first
-        row = np.repeat(np.arange(len(rows)), counts)
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        partner = self.partners[np.repeat(first, counts) + within]
+        return np.repeat(np.arange(len(rows)), counts), self.partners[np.repeat(first, counts) + within]
+
+    def mask(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """(R, C) bool: whether rows[i] and columns[j] are a known pair."""
+        row, partner = self.of(rows)
         unique, place = np.unique(columns, return_inverse=True)
         found = np.minimum(np.searchsorted(unique, partner), len(unique) - 1)
         hit = unique[found] == partner
@@ -97,14 +100,13 @@ def recall_at(k: int, vectors: Tensor, pairs: np.ndarray, known: KnownPairs, row
         known: the training pairs.
         rows_at_once: anchors a block, to bound memory.
     """
-    hits, everyone = 0, np.arange(len(vectors))
+    hits = 0
     for start in range(0, len(pairs), rows_at_once):
         anchor, positive = pairs[start : start + rows_at_once].T
-        scores = vectors[anchor] @ vectors.T  # (R, N)
-        of_positive = scores[torch.arange(len(anchor)), positive]
-        excluded = torch.from_numpy(known.mask(anchor, everyone))
-        excluded[torch.arange(len(anchor)), anchor] = True
-        excluded[torch.arange(len(anchor)), positive] = True
-        better = (~(scores < of_positive[:, None]) & ~excluded).sum(1)
-        hits += int((better < k).sum())
+        scores, rows = vectors[anchor] @ vectors.T, np.arange(len(anchor))  # (R, N)
+        of_positive = scores[rows, positive]
+        for row, item in (known.of(anchor), (rows, anchor), (rows, positive)):
+            scores[row, item] = -torch.inf  # does not compete
+        kth = scores.topk(min(k, len(vectors))).values[:, -1]  # what is not a number comes first
+        hits += int((kth < of_positive).sum())
     return hits / len(pairs)

@@ -55,3 +55,19 @@ def test_recall_counts_competitors_but_not_the_anchor_and_its_training_partners(
 def test_collapsed_or_burst_vectors_find_nothing():
     for value in (1.0, float("nan")):
         assert recall_at(2, torch.full((4, 2), value), np.array([[0, 1]]), NOTHING) == 0
+
+
+def test_recall_counts_what_counting_every_competitor_gives():
+    rng = np.random.default_rng(3)
+    vectors = torch.from_numpy(rng.integers(-2, 3, (60, 3))).float()  # many ties
+    vectors[7] = torch.nan
+    training, pairs = rng.integers(0, 60, (80, 2)), rng.integers(0, 60, (200, 2))
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    known, hits = KnownPairs(training, 60), 0
+    for anchor, positive in pairs:
+        scores = vectors[anchor] @ vectors.T
+        leave = known.mask(np.array([anchor]), np.arange(60))[0]
+        leave[[anchor, positive]] = True
+        hits += sum(not leave[item] and not scores[item] < scores[positive] for item in range(60)) < 9
+    assert recall_at(9, vectors, pairs, known, rows_at_once=16) == hits / len(pairs)
+    assert 0 < hits < len(pairs)
