@@ -24,7 +24,10 @@ from deltalake import DeltaTable
 
 OPEN_GATE = "{min_coverage: 0.0, min_head_coverage: 0.0, max_largest_bucket: 1.0, max_unexplained_variance: 100.0}"
 QUANTIZERS = ("rqvae", "rqkmeans", "random", "category")
-VARIED = {"align_encoder": ("encoder", "alignment"), "build_semantic_ids": ("semantic",)}  # sections
+VARIED = {  # sections that tell one run of a stage from another
+    "align_encoder": ("encoder", "alignment", "interest", "segments"),
+    "build_semantic_ids": ("semantic", "segments"),
+}
 BEFORE = ("ingest", "build_activity", "build_sequences")
 
 
