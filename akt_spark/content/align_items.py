@@ -62,7 +62,8 @@ def train_items(ctx: Context, raw: EncoderSpec, notes: list[str]) -> EncoderReco
             registry.record(ctx.lake, record)
     elif tuned:
         registry.record(ctx.lake, replace(tuned, status="rejected", path=None))
-        shutil.rmtree(registry.model_folder(ctx.lake, tuned.revision))
+        if registry.tuned(ctx.lake, tuned.revision) is None:  # the same weights may have passed under another gate
+            shutil.rmtree(registry.model_folder(ctx.lake, tuned.revision))
     shutil.rmtree(folder)
     if not passed:
         refuse(

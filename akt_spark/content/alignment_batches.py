@@ -33,10 +33,15 @@ class PairData:
 
 
 def halves(held_out: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two disjoint random parts: one to choose an epoch by, one to judge; the directions of one pair stay together."""
+    """Two disjoint random parts: one to choose an epoch by, one to judge; the directions of one pair stay together.
+
+    Each is a random sample where there are more than MEASURED_PAIRS: held-out pairs come sorted by item.
+    """
     unordered, pair = np.unique(np.sort(held_out, axis=1), axis=0, return_inverse=True)
-    first = np.random.default_rng(seed).permutation(len(unordered))[pair.ravel()] % 2 == 0
-    return held_out[first][:MEASURED_PAIRS], held_out[~first][:MEASURED_PAIRS]
+    place = np.random.default_rng(seed).permutation(len(unordered))[pair.ravel()]
+    order = np.argsort(place, kind="stable")
+    chooses = place[order] % 2 == 0
+    return held_out[order[chooses]][:MEASURED_PAIRS], held_out[order[~chooses]][:MEASURED_PAIRS]
 
 
 class EpochBatches:

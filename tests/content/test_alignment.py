@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from akt_spark.config import AlignmentConfig
+from akt_spark.content import alignment_batches
 from akt_spark.content.alignment import train_head
-from akt_spark.content.alignment_batches import PairData, halves
+from akt_spark.content.alignment_batches import EpochBatches, PairData, halves
+from akt_spark.content.contrastive import KnownPairs
 from akt_spark.content.head import ProjectionHead
 
 ITEMS, GROUPS, DIM = 120, 8, 32
@@ -54,6 +56,25 @@ def test_the_pairs_that_choose_the_epoch_are_not_those_that_judge():
     unordered = [{tuple(sorted(pair)) for pair in half.tolist()} for half in (choose, judge)]
     assert not unordered[0] & unordered[1]
     assert len(choose) + len(judge) == 2 * len(held_out)
+
+
+def test_more_held_out_pairs_than_are_measured_are_sampled_from_all_items(monkeypatch):
+    monkeypatch.setattr(alignment_batches, "MEASURED_PAIRS", 50)
+    held_out = np.stack([np.arange(1000), np.arange(1000) + 1000], axis=1)  # sorted by item, as they come
+    for half in halves(held_out, seed=1):
+        assert len(half) == 50
+        assert 300 < half[:, 0].mean() < 700
+
+
+def test_an_item_is_the_positive_of_so_many_pairs_an_epoch_and_of_others_in_the_next():
+    data, config = pair_data(planted=True), CONFIG.model_copy(update={"pairs_per_positive": 2})
+    known = KnownPairs(data.train, ITEMS)
+    epochs = [EpochBatches(data, known, None, config, epoch).pairs for epoch in (1, 2)]
+    for pairs in epochs:
+        counts = np.bincount(pairs[:, 1], minlength=ITEMS)
+        assert (counts == np.minimum(np.bincount(data.train[:, 1], minlength=ITEMS), 2)).all()
+    first, second = ({tuple(pair) for pair in pairs.tolist()} for pairs in epochs)
+    assert first != second
 
 
 def test_an_untrained_head_keeps_the_raw_geometry():

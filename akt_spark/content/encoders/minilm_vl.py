@@ -110,7 +110,9 @@ class MiniLMVL(ImageTextEncoder):
         self.tokenizer.no_padding()
         self.cls, self.sep = (self.tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
         dtype = getattr(torch, spec.dtype)
-        text = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False, dtype=dtype)
+        text = BertModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, add_pooling_layer=False, dtype=dtype
+        )
         self.text = text.eval().to(device)
         self.sees_images = spec.use_images
         self.vision = SoftTokens(self._label_words(), spec.image_size).eval().to(device) if spec.use_images else None

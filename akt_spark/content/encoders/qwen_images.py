@@ -14,7 +14,10 @@ from akt_spark.content.encoders.images import image_size, read_image
 from akt_spark.errors import ConfigError
 
 MAX_ASPECT = 200  # the models' own limit: a longer strip shows nothing
-SETTINGS = ("patch_size", "merge_size", "temporal_patch_size", "image_mean", "image_std", "rescale_factor")
+SETTINGS = (
+    *("patch_size", "merge_size", "temporal_patch_size"),
+    *("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
+)
 
 
 class QwenImages:
