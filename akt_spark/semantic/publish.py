@@ -170,8 +170,9 @@ def _fit_candidate(
     }
     schema = ctx.lake.schema(CODEBOOKS)
     rows = ctx.spark.createDataFrame([tuple(row.get(name) for name in schema.names)], schema)
-    ctx.lake.merge(CODEBOOKS, rows)
-    return replace(Codebook.of(rows.head()), fresh=True, why=fitted.why)
+    # the same model may be there already, even published: made by another run at once, or by other words for its sizes
+    ctx.lake.merge(CODEBOOKS, rows, update={"config_hash": F.col("new.config_hash")})
+    return replace(codebooks(ctx.lake, entity)[fitted.version], fresh=True, why=fitted.why)
 
 
 def _write_health(ctx: Context, entity: str, version: str, health: Health) -> None:
