@@ -5,11 +5,13 @@ from datetime import date
 
 import pytest
 
+from akt_spark.config import Config
 from akt_spark.errors import AktError, ConfigError, DataError
 from akt_spark.lake import Lake
-from akt_spark.semantic import promotion
+from akt_spark.semantic import commands, promotion
 from akt_spark.semantic.promotion import promote, rollback
 from akt_spark.semantic.versions import CODEBOOKS, codebooks
+from akt_spark.stage import Context
 
 
 @pytest.fixture
@@ -56,6 +58,17 @@ def test_a_decision_on_what_is_no_longer_published_is_refused(books: Lake) -> No
         promote(books, "item", "x", instead_of="a")
     with pytest.raises(DataError, match="no codebook of users is published"):
         rollback(books, "user")
+
+
+def test_a_codebook_without_ids_is_refused_even_where_nothing_is_published(books: Lake, config: Config) -> None:
+    ctx = Context(books.spark, books, config, date(2024, 1, 1), "test")
+    with pytest.raises(DataError, match="codebook a has no IDs: it was below its gate"):
+        list(commands.promote_codebook(ctx, "item", "a"))
+    assert states(books) == dict.fromkeys("abc", "candidate")
+
+
+def test_a_codebook_lies_in_its_lake_wherever_that_was_when_it_was_fitted(books: Lake) -> None:
+    assert codebooks(books, "item")["a"].path == str(books.artifact("codebooks", "item", "a"))
 
 
 @pytest.mark.night

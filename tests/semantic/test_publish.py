@@ -245,6 +245,40 @@ def test_a_codebook_that_another_run_publishes_during_the_fit_stays_published(
 
 
 @pytest.mark.night
+def test_a_candidate_below_its_gate_keeps_no_new_item_from_the_published_codebook(published: Context) -> None:
+    lake, version = published.lake, published_version(published.lake, "item")
+    before = {row["item_id"]: row for row in published_rows(lake, "item")}
+    encode(lake, "item", "item-1", -ITEM_VECTORS[:10])
+    encode(lake, "item", "item-1", ITEM_VECTORS[ITEMS + 4 :], first=ITEMS + 4)  # the four of no use stay
+    strict = ("semantic.item.seed=5", "semantic.item_gate.max_unexplained_variance=0.0001")
+    reassign = configuration(Path(lake.root).parent, *strict, "semantic.item_changed_content=reassign")
+    with pytest.raises(HealthGateError):
+        run_items(replace(published, config=reassign, ds=DS + timedelta(days=1), run_id="strict"))
+    after = {row["item_id"]: row for row in published_rows(lake, "item")}
+    assert after.keys() - before.keys() == {f"item{n}" for n in range(ITEMS + 4, ITEMS + 20)}
+    moved = {name for name in before if after[name]["sid"] != before[name]["sid"]}
+    assert moved
+    assert {name for name in before if after[name] != before[name]} <= {f"item{n:03d}" for n in range(10)}
+    churn = {(row["id"], row["from_version"], row["to_version"]) for row in lake.read("semantic.churn").collect()}
+    assert churn == {(name, version, version) for name in moved}
+    assert lake.read("bronze.quarantine").where("run_id = 'strict'").count() == 4
+
+
+@pytest.mark.night
+def test_an_earlier_night_publishes_nothing_instead_of_the_published_codebook(published: Context) -> None:
+    lake, version = published.lake, published_version(published.lake, "item")
+    before, earlier = published_rows(lake, "item"), replace(published, ds=DS - timedelta(days=5), run_id="earlier")
+    notes = "\n".join(run_items(earlier).notes)
+    assert f"published codebook kept {version}" in notes
+    assert statuses(lake, "item") == {version: "published"}
+    another = configuration(Path(lake.root).parent, "semantic.item.seed=5")
+    notes = "\n".join(run_items(replace(earlier, config=another)).notes)
+    assert f"is not published (this is an earlier night than {DS}, that of the published one); {version} stays" in notes
+    assert sorted(statuses(lake, "item").values()) == ["candidate", "published"]
+    assert published_rows(lake, "item") == before
+
+
+@pytest.mark.night
 def test_a_new_codebook_takes_over_names_is_compared_and_waits_where_a_person_decides(published: Context) -> None:
     lake = published.lake
     before, version = published_rows(lake, "item"), published_version(lake, "item")
@@ -270,6 +304,17 @@ def test_a_new_codebook_takes_over_names_is_compared_and_waits_where_a_person_de
     assert {row["segment"] for row in churn} <= {"head", "tail"}
     measured = lake.read("semantic.health").where("run_id = 'manual' AND metric = 'churn' AND level = 2").head()
     assert measured["value"] == pytest.approx(len(changed) / ITEMS)
+
+    said = list(commands.compare(published, "item", candidate))
+    for of, run_id in ((version, "20240131-test"), (candidate, "manual")):
+        health = lake.read("semantic.health").where(F.col("run_id") == run_id).where("entity = 'item'")
+        rows = health.where("control = 'none'").orderBy("level").collect()
+        coverage, agreement = (
+            " / ".join(f"{row['value']:.2f}" for row in rows if row["metric"] == metric)
+            for metric in ("coverage", "neighbour_agreement")
+        )
+        line = f"  {of}: coverage {coverage}; neighbour agreement {agreement} (by level; measured for {DS})"
+        assert line in said, said
 
 
 @pytest.mark.night
