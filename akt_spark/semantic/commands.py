@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from akt_spark.errors import ConfigError, DataError
 from akt_spark.features.activity import ENTITIES
 from akt_spark.semantic.churn import CHURN, changed_ids, churn_measures, write_churn
+from akt_spark.semantic.health import HEALTH, Health, by_level
 from akt_spark.semantic.ids import ids_of
 from akt_spark.semantic.promotion import promote, rollback
 from akt_spark.semantic.versions import Codebook, codebooks, published
@@ -67,6 +68,8 @@ def compare(ctx: Context, entity: str, version: str | None) -> Iterator[str]:
             f"  first {level} of the codes: {measures['churn', level]:.1%} of IDs change, "
             f"adjusted Rand index {measures['adjusted_rand', level]:.3f}"
         )
+    for one in (live.version, version):
+        yield f"  {one}: {_measured(ctx, entity, one)}"
     yield f"  {moved:,} IDs change; by segment and reason (all of them: {CHURN}):"
     rows = ctx.lake.read(CHURN).where((F.col("from_version") == live.version) & (F.col("to_version") == version))
     counts = rows.where(F.col("entity") == entity).groupBy("segment", "reason")
@@ -81,20 +84,14 @@ def promote_codebook(ctx: Context, entity: str, version: str | None) -> Iterator
 
     Raises:
         ConfigError: without a version, or for an unknown one.
-        DataError: when it lacks IDs that are published now.
+        DataError: when it has no IDs, or lacks some that are published now.
         AktError: when another run decided at the same time.
     """
     if version is None:
         raise ConfigError("promote needs --version: jobs/semantic_ids.py list shows them")
     live = published(ctx.lake, entity)
-    if live and version in codebooks(ctx.lake, entity):
-        old, new = (ids_of(ctx.lake, entity, one).select("id") for one in (live.version, version))
-        lacking = old.join(new, on="id", how="left_anti").count()
-        if lacking:
-            raise DataError(
-                f"codebook {version} has no ID for {lacking:,} {entity}s that have one now: run "
-                "jobs/build_semantic_ids.py with the configuration that made it, then promote it"
-            )
+    if version in codebooks(ctx.lake, entity):
+        _require_ids(ctx, entity, version, live)
     promote(ctx.lake, entity, version, instead_of=live.version if live else None)
     yield f"{entity}s: {version} is published" + (f" instead of {live.version}" if live else "")
 
@@ -112,6 +109,33 @@ def roll_back(ctx: Context, entity: str) -> Iterator[str]:
     yield f"{entity}s: {left} was rolled back, {back} is published again"
     if lacking:
         yield f"  {lacking:,} {entity}s that came since have no ID in it; a night adds them while its encoder is in use"
+
+
+def _require_ids(ctx: Context, entity: str, version: str, live: Codebook | None) -> None:
+    new, lacks = ids_of(ctx.lake, entity, version).select("id"), None
+    if new.isEmpty():
+        lacks = "has no IDs: it was below its gate, or its run did not end"
+    elif live:
+        lacking = ids_of(ctx.lake, entity, live.version).join(new, on="id", how="left_anti").count()
+        lacks = f"has no ID for {lacking:,} {entity}s that have one now" if lacking else None
+    if lacks:
+        raise DataError(
+            f"codebook {version} {lacks}: run jobs/build_semantic_ids.py with the configuration that made it, "
+            "then promote it"
+        )
+
+
+def _measured(ctx: Context, entity: str, version: str) -> str:
+    """What the newest run that measured a codebook found."""
+    ctx.lake.register(HEALTH)
+    rows = ctx.lake.read(HEALTH).where((F.col("entity") == entity) & (F.col("codebook_version") == version))
+    newest = rows.orderBy(F.desc("ds"), F.desc("run_id")).select("ds", "run_id").head()
+    if newest is None:
+        return f"no run has its measures in {HEALTH}"
+    of_run = rows.where((F.col("ds") == newest["ds"]) & (F.col("run_id") == newest["run_id"]))
+    health = Health({(row["metric"], row["level"], row["control"]): row["value"] for row in of_run.collect()})
+    coverage, agreement = (by_level(health.levels(metric), ".2f") for metric in ("coverage", "neighbour_agreement"))
+    return f"coverage {coverage}; neighbour agreement {agreement} (by level; measured for {newest['ds']})"
 
 
 def _cells(book: Codebook, ids: int) -> tuple[str, ...]:

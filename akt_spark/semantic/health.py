@@ -18,6 +18,7 @@ from akt_spark.semantic.neighbours import neighbour_measures
 from akt_spark.semantic.purity import purity_measures
 from akt_spark.semantic.reconstruction import reconstruction_measures
 
+HEALTH = "semantic.health"
 NEAR_TIE = 0.05  # margin of the first code below which another vector of the same content could fall to either side
 
 
@@ -66,6 +67,11 @@ class Health:
         return [value for level, value in found if level > 0]
 
 
+def by_level(values: Iterable[float | None], form: str) -> str:
+    """``0.98 / 1.00``: measures of one level after another as a person reads them."""
+    return " / ".join("-" if value is None else format(value, form) for value in values)
+
+
 def measure(inputs: Inputs, config: HealthConfig) -> Health:
     """All measures beside those of the controls, exact over all ids; only agreement of neighbours is on a sample."""
     labelled = labelled_ids(inputs.ids, inputs.roles, inputs.paths).persist()
@@ -108,7 +114,7 @@ def check(health: Health, gate: HealthGateConfig, entity: str, version: str, kep
     """
     failures = list(_failures(health, gate, f"semantic.{entity}_gate", f"semantic.{entity}"))
     if failures:
-        state = f"{kept} stays published as it was" if kept else "none is published"
+        state = f"{kept} stays published" if kept else "none is published"
         raise HealthGateError(
             f"semantic IDs of {entity}s are below their health gate; codebook {version} adds nothing, {state} "
             f"(semantic.health has all measures):\n" + "\n".join(f"  {line}" for line in failures)

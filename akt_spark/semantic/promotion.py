@@ -40,14 +40,15 @@ def promote(lake: Lake, entity: str, version: str, instead_of: str | None) -> No
             known = ", ".join(sorted(books)) or "none"
             raise ConfigError(f"{entity}s have no codebook {version}; there is: {known} ({LIST})")
         live = _live(books)
+        if live == version:
+            return  # another run has made and published the same
         if live != instead_of:
             raise AktError(
                 f"codebook {version} of {entity}s was not published: {live or 'none'} is published now, and not "
                 f"{instead_of or 'none'}: another run has promoted or rolled back; look at {LIST}, then run this again"
             )
-        if live != version:
-            published = {"status": "published", "promoted_at": datetime.now(UTC), "rolled_back_at": None}
-            _update(lake, entity, at, {version: published} | ({live: {"status": "retired"}} if live else {}))
+        published = {"status": "published", "promoted_at": datetime.now(UTC), "rolled_back_at": None}
+        _update(lake, entity, at, {version: published} | ({live: {"status": "retired"}} if live else {}))
 
     lake.retried(CODEBOOKS, work)
 

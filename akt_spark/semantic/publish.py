@@ -9,6 +9,7 @@ one, takes over its names (`relabel`), is compared with it (`churn`), and become
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +18,10 @@ from pyspark.sql import functions as F
 
 from akt_spark.config import QuantizerConfig, fingerprint
 from akt_spark.features.segments import segments
-from akt_spark.lake import Lake
 from akt_spark.quarantine import write_quarantine
 from akt_spark.semantic.assign import assign
 from akt_spark.semantic.churn import CHURN, changed_ids, churn_measures, write_churn
-from akt_spark.semantic.health import Health, Inputs, check, measure
+from akt_spark.semantic.health import HEALTH, Health, Inputs, by_level, check, measure
 from akt_spark.semantic.ids import ids_of, unassigned, write_ids
 from akt_spark.semantic.inputs import (
     Vectors,
@@ -37,7 +37,7 @@ from akt_spark.semantic.promotion import promote
 from akt_spark.semantic.versions import CODEBOOKS, Codebook, codebooks, published
 from akt_spark.stage import Context, Outcome
 
-HEALTH = "semantic.health"
+COMPARED = ["id", "sid", "codes", "content_hash", "margin"]  # columns of IDs that measures and comparisons read
 
 
 def run(ctx: Context) -> Outcome:
@@ -59,80 +59,120 @@ def publish(ctx: Context, entity: str, outcome: Outcome) -> None:
     """What `run` does for ``item`` or ``user``."""
     config, lake = ctx.config.semantic, ctx.lake
     vectors = usable_vectors(lake, entity, ctx.ds)
-    roles = _roles(ctx, entity).persist()  # every measure looks at them
-    live = published(lake, entity)
-    codebook = _wanted(ctx, entity, live, vectors, roles)
-    follows = live if live and live.version != codebook.version else None
-    reassign = getattr(config, f"{entity}_changed_content") == "reassign"
-    old = ids_of(lake, entity, codebook.version)
-    new = assign(labelled(lake, unassigned(vectors.usable, old, reassign), codebook.kind), codebook.path).persist()
-    try:
-        columns = ["id", "sid", "codes", "content_hash", "margin"]
-        ids = old.select(columns).join(new.select("id"), on="id", how="left_anti").unionByName(new.select(columns))
-        paths, pairs = (category_paths(lake), held_out_pairs(lake)) if entity == "item" else (None, None)
-        seen = Inputs(ids, vectors.usable, roles, paths, pairs, codebook.sizes, codebook.path)
-        health = measure(seen, config.health)
-        if follows:
-            before = ids_of(lake, entity, follows.version)
-            levels = min(len(follows.sizes), len(codebook.sizes))
-            health = health.with_measures(churn_measures(before, ids, levels))
-        _write_health(ctx, entity, codebook.version, health)
-        check(health, getattr(config, f"{entity}_gate"), entity, codebook.version, live.version if live else None)
-        if follows:
-            changed = changed_ids(before, ids, follows.revision == codebook.revision)
-            write_churn(ctx, entity, follows.version, codebook.version, changed)
-        moved = 0
-        if reassign:
-            of_content = changed_ids(old.select(columns), new.select(columns), same_encoder=True)
-            moved = write_churn(ctx, entity, codebook.version, codebook.version, of_content)
-        added = write_ids(ctx, entity, codebook.version, new, reassign)
-    finally:
-        new.unpersist()
-        roles.unpersist()
-    table, rejected = f"content.{entity}_embeddings", sum(vectors.excluded.values())
-    write_quarantine(ctx, {table: quarantined(vectors.unusable)}, rejected)
+    rejected = sum(vectors.excluded.values())
+    write_quarantine(ctx, {f"content.{entity}_embeddings": quarantined(vectors.unusable)}, rejected)
     outcome.quarantined += rejected
     outcome.rows_in += vectors.count + rejected
+    live, codebook = published(lake, entity), _wanted(ctx, entity, vectors)
+    # readers get what the night brings, whatever becomes of a candidate
+    another = live and (codebook is None or codebook.version != live.version)
+    kept_up = list(_keep_up(ctx, entity, live, vectors)) if another else []
+    roles = _roles(ctx, entity).persist()  # every measure looks at them
+    try:
+        codebook = codebook or _fit_candidate(ctx, entity, live, vectors, roles)
+        follows = live if live and live.version != codebook.version else None
+        with _assigned(ctx, entity, codebook, vectors) as (old, new):
+            ids = old.join(new.select("id"), on="id", how="left_anti").unionByName(new.select(COMPARED))
+            paths, pairs = (category_paths(lake), held_out_pairs(lake)) if entity == "item" else (None, None)
+            seen = Inputs(ids, vectors.usable, roles, paths, pairs, codebook.sizes, codebook.path)
+            health = measure(seen, config.health)
+            if follows:
+                before = ids_of(lake, entity, follows.version)
+                levels = min(len(follows.sizes), len(codebook.sizes))
+                health = health.with_measures(churn_measures(before, ids, levels))
+            _write_health(ctx, entity, codebook.version, health)
+            check(health, getattr(config, f"{entity}_gate"), entity, codebook.version, live.version if live else None)
+            if follows:
+                changed = changed_ids(before, ids, follows.revision == codebook.revision)
+                write_churn(ctx, entity, follows.version, codebook.version, changed)
+            added, moved = _write(ctx, entity, codebook, old, new)
+    finally:
+        roles.unpersist()
     outcome.rows_out += added
     outcome.notes += _notes(entity, codebook, health, vectors, added)
-    outcome.notes += _content_notes(lake, entity, codebook, vectors.usable, reassign, moved)
-    outcome.notes += _promotion(ctx, entity, codebook, live, vectors)
+    outcome.notes += _content_notes(ctx, entity, codebook, vectors.usable, moved)
+    outcome.notes += _promotion(ctx, entity, codebook, live, kept_up)
 
 
-def _wanted(ctx: Context, entity: str, live: Codebook | None, vectors: Vectors, roles: DataFrame) -> Codebook:
-    """The codebook that encoder and configuration ask for: published, or made earlier, or fitted now."""
-    config: QuantizerConfig = getattr(ctx.config.semantic, entity)
+def _wanted(ctx: Context, entity: str, vectors: Vectors) -> Codebook | None:
+    """The codebook that encoder and configuration ask for: published, or made earlier; None where it is to be fitted.
+
+    A night before that of the published codebook keeps it too: its IDs must not move.
+    """
     fitting = [
         book
         for book in codebooks(ctx.lake, entity).values()
-        if (book.revision, book.config_hash) == (vectors.revision, _hash(config))
-        and book.fitted_ds <= ctx.ds
+        if (book.revision, book.config_hash) == (vectors.revision, _hash(getattr(ctx.config.semantic, entity)))
+        and (book.fitted_ds <= ctx.ds or book.status == "published")
         and Path(book.path).is_dir()
     ]
-    if fitting:
-        return max(fitting, key=lambda book: (book.status == "published", book.fitted_ds, book.version))
-    return _fit_candidate(ctx, entity, live, vectors, roles, config)
+    return max(fitting, key=lambda book: (book.status == "published", book.fitted_ds, book.version), default=None)
 
 
-def _promotion(ctx: Context, entity: str, codebook: Codebook, live: Codebook | None, vectors: Vectors) -> Iterator[str]:
-    """Publishes the codebook where a night may; else brings the IDs of the published one up to date."""
+@contextmanager
+def _assigned(ctx: Context, entity: str, book: Codebook, vectors: Vectors) -> Iterator[tuple[DataFrame, DataFrame]]:
+    """The IDs that a codebook has given (`COMPARED`), and those that it gives to what came since."""
+    old = ids_of(ctx.lake, entity, book.version).select(COMPARED)
+    missing = unassigned(vectors.usable, old, _reassigns(ctx, entity))
+    new = assign(labelled(ctx.lake, missing, book.kind), book.path).persist()
+    try:
+        yield old, new
+    finally:
+        new.unpersist()
+
+
+def _write(ctx: Context, entity: str, book: Codebook, old: DataFrame, new: DataFrame) -> tuple[int, int]:
+    """Writes what `_assigned` gives; returns how many IDs were written, and how many of them moved."""
+    moved, reassign = 0, _reassigns(ctx, entity)
+    if reassign:
+        of_content = changed_ids(old, new.select(COMPARED), same_encoder=True)
+        moved = write_churn(ctx, entity, book.version, book.version, of_content)
+    return write_ids(ctx, entity, book.version, new, reassign), moved
+
+
+def _keep_up(ctx: Context, entity: str, live: Codebook, vectors: Vectors) -> Iterator[str]:
+    """Brings the IDs of the published codebook up to date where another one is wanted."""
+    if live.revision != vectors.revision:
+        missing = unassigned(vectors.usable, ids_of(ctx.lake, entity, live.version), reassign=False)
+        yield f"  {missing.count():,} {entity}s have no ID in {live.version}: it belongs to encoder {live.revision}"
+    elif not Path(live.path).is_dir():
+        yield f"  {live.version} gets no IDs: its folder {live.path} is gone"
+    else:
+        with _assigned(ctx, entity, live, vectors) as (old, new):
+            added, moved = _write(ctx, entity, live, old, new)
+        yield f"  IDs added to {live.version}: {added:,}"
+        yield from _content_notes(ctx, entity, live, vectors.usable, moved)
+
+
+def _promotion(
+    ctx: Context, entity: str, codebook: Codebook, live: Codebook | None, kept_up: list[str]
+) -> Iterator[str]:
+    """Publishes the codebook where a night may; else says why not, and what the published one has got."""
     if codebook.status == "published":
         return
-    by_hand = f"jobs/semantic_ids.py promote --entity {entity} --version {codebook.version}"
-    if live is None or (ctx.config.semantic.promotion == "auto" and not codebook.rolled_back):
+    why = _not_by_night(ctx, codebook, live) if live else None
+    if why is None:
         promote(ctx.lake, entity, codebook.version, instead_of=live.version if live else None)
         yield f"  {codebook.version} is published" + (f" instead of {live.version}" if live else "")
         return
-    why = "it was rolled back" if codebook.rolled_back else "semantic.promotion is manual"
+    by_hand = f"jobs/semantic_ids.py promote --entity {entity} --version {codebook.version}"
     yield f"  {codebook.version} is not published ({why}); {live.version} stays: {by_hand}"
-    missing = unassigned(vectors.usable, ids_of(ctx.lake, entity, live.version), reassign=False)
-    if live.revision == vectors.revision:
-        added = write_ids(
-            ctx, entity, live.version, assign(labelled(ctx.lake, missing, live.kind), live.path), reassign=False
-        )
-        yield f"  IDs added to {live.version}: {added:,}"
-    else:
-        yield f"  {missing.count():,} {entity}s have no ID in {live.version}: it belongs to encoder {live.revision}"
+    yield from kept_up
+
+
+def _not_by_night(ctx: Context, codebook: Codebook, live: Codebook) -> str | None:
+    """Why only a person may publish a codebook instead of the published one; None where a night may."""
+    if codebook.rolled_back:
+        return "it was rolled back"
+    if ctx.config.semantic.promotion == "manual":
+        return "semantic.promotion is manual"
+    if ctx.ds < live.fitted_ds:
+        return f"this is an earlier night than {live.fitted_ds}, that of the published one"
+    return None
+
+
+def _reassigns(ctx: Context, entity: str) -> bool:
+    return getattr(ctx.config.semantic, f"{entity}_changed_content") == "reassign"
 
 
 def _roles(ctx: Context, entity: str) -> DataFrame:
@@ -145,11 +185,10 @@ def _hash(config: QuantizerConfig) -> str:
     return fingerprint(config.model_dump())
 
 
-def _fit_candidate(
-    ctx: Context, entity: str, live: Codebook | None, vectors: Vectors, roles: DataFrame, config: QuantizerConfig
-) -> Codebook:
+def _fit_candidate(ctx: Context, entity: str, live: Codebook | None, vectors: Vectors, roles: DataFrame) -> Codebook:
     from akt_spark.semantic.fit import fit  # brings torch in; a night without a new codebook goes without
 
+    config: QuantizerConfig = getattr(ctx.config.semantic, entity)
     train_end = ctx.config.split.train_end(ctx.ds)
     known = fitting_vectors(ctx.lake, entity, vectors.usable, roles, train_end)
     published_ids = ids_of(ctx.lake, entity, live.version) if live else None
@@ -170,8 +209,9 @@ def _fit_candidate(
     }
     schema = ctx.lake.schema(CODEBOOKS)
     rows = ctx.spark.createDataFrame([tuple(row.get(name) for name in schema.names)], schema)
-    ctx.lake.merge(CODEBOOKS, rows)
-    return replace(Codebook.of(rows.head()), fresh=True, why=fitted.why)
+    # the same model may be there already, even published: made by another run at once, or by other words for its sizes
+    ctx.lake.merge(CODEBOOKS, rows, update={"config_hash": F.col("new.config_hash")})
+    return replace(codebooks(ctx.lake, entity)[fitted.version], fresh=True, why=fitted.why)
 
 
 def _write_health(ctx: Context, entity: str, version: str, health: Health) -> None:
@@ -194,44 +234,38 @@ def _notes(entity: str, codebook: Codebook, health: Health, vectors: Vectors, ad
     if codebook.why:
         yield f"  {codebook.why}"
     yield (
-        f"  coverage {_by_level(health.levels('coverage'), '.2f')}; "
-        f"median cluster {_by_level(health.levels('median_cluster_size'), '.0f')}; "
-        f"head coverage {_by_level(health.levels('head_coverage'), '.2f')} (by prefix length)"
+        f"  coverage {by_level(health.levels('coverage'), '.2f')}; "
+        f"median cluster {by_level(health.levels('median_cluster_size'), '.0f')}; "
+        f"head coverage {by_level(health.levels('head_coverage'), '.2f')} (by prefix length)"
     )
     agreement, random = (health.of("neighbour_agreement", 1, control) for control in (OWN, RANDOM))
     yield (
-        f"  collision {_by_level([health.of('collision')], '.3f')}; "
-        f"unexplained variance {_by_level([health.of('unexplained_variance')], '.3f')}; "
-        f"neighbour agreement {_by_level([agreement], '.2f')} (random {_by_level([random], '.2f')})"
+        f"  collision {by_level([health.of('collision')], '.3f')}; "
+        f"unexplained variance {by_level([health.of('unexplained_variance')], '.3f')}; "
+        f"neighbour agreement {by_level([agreement], '.2f')} (random {by_level([random], '.2f')})"
     )
     if vectors.excluded:
         yield "  in quarantine: " + ", ".join(f"{n:,} {reason}" for reason, n in sorted(vectors.excluded.items()))
     if recall := health.levels("co_occurrence_recall"):
         of_controls = (
-            f"{control} {_by_level(health.levels('co_occurrence_recall', control), '.2f')}"
+            f"{control} {by_level(health.levels('co_occurrence_recall', control), '.2f')}"
             for control in (RANDOM, CATEGORY)
         )
-        yield f"  co-clicked pairs with one prefix {_by_level(recall, '.2f')} ({'; '.join(of_controls)})"
+        yield f"  co-clicked pairs with one prefix {by_level(recall, '.2f')} ({'; '.join(of_controls)})"
     if health.levels("churn"):
         yield (
-            f"  against the published one: first code another for {_by_level([health.of('churn', 1)], '.3f')} of ids, "
-            f"adjusted Rand index {_by_level(health.levels('adjusted_rand'), '.2f')} (by prefix length; {CHURN})"
+            f"  against the published one: first code another for {by_level([health.of('churn', 1)], '.3f')} of ids, "
+            f"adjusted Rand index {by_level(health.levels('adjusted_rand'), '.2f')} (by prefix length; {CHURN})"
         )
 
 
-def _content_notes(
-    lake: Lake, entity: str, codebook: Codebook, vectors: DataFrame, reassign: bool, moved: int
-) -> Iterator[str]:
+def _content_notes(ctx: Context, entity: str, codebook: Codebook, vectors: DataFrame, moved: int) -> Iterator[str]:
     """What became of ids whose content is another than when they got their ID."""
-    if reassign:
+    if _reassigns(ctx, entity):
         if moved:
             yield f"  {moved:,} IDs moved because their content changed ({CHURN})"
         return
-    ids, now = ids_of(lake, entity, codebook.version), vectors.select("id", F.col("content_hash").alias("now"))
+    ids, now = ids_of(ctx.lake, entity, codebook.version), vectors.select("id", F.col("content_hash").alias("now"))
     kept = ids.join(now, on="id").where(F.col("content_hash") != F.col("now")).count()
     if kept:
         yield f"  {kept:,} IDs keep what they got from earlier content"
-
-
-def _by_level(values: list[float | None], form: str) -> str:
-    return " / ".join("-" if value is None else format(value, form) for value in values)

@@ -22,7 +22,7 @@ class Codebook:
     Attributes:
         version: its version.
         kind: of the quantiser.
-        path: folder of the quantiser.
+        path: folder of the quantiser: in this lake, not the recorded one, so that it holds when the lake has moved.
         sizes: codes a level.
         revision: the encoder whose vectors it was fitted on.
         config_hash: of the configuration that made it.
@@ -50,12 +50,12 @@ class Codebook:
     why: str | None = None
 
     @classmethod
-    def of(cls, row: Row) -> Codebook:
+    def of(cls, row: Row, lake: Lake) -> Codebook:
         """From a row of the table."""
         return cls(
             version=row["codebook_version"],
             kind=row["quantizer"],
-            path=row["path"],
+            path=str(lake.artifact("codebooks", row["entity"], row["codebook_version"])),
             sizes=tuple(row["sizes"]),
             revision=row["encoder_revision"],
             config_hash=row["config_hash"],
@@ -71,7 +71,7 @@ def codebooks(lake: Lake, entity: str, version: int | None = None) -> dict[str, 
     """All codebooks of ``item`` or ``user`` by their version, as of a version of the table."""
     lake.register(CODEBOOKS)
     rows = lake.read(CODEBOOKS, version).where(F.col("entity") == entity).collect()
-    return {row["codebook_version"]: Codebook.of(row) for row in rows}
+    return {row["codebook_version"]: Codebook.of(row, lake) for row in rows}
 
 
 def published(lake: Lake, entity: str) -> Codebook | None:

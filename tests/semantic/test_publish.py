@@ -21,6 +21,7 @@ from akt_spark.content.registry import EncoderRecord, record
 from akt_spark.errors import DataError, HealthGateError, MissingInput
 from akt_spark.lake import Lake
 from akt_spark.semantic import commands
+from akt_spark.semantic import fit as fitting
 from akt_spark.semantic.ids import ids_of
 from akt_spark.semantic.publish import publish, run
 from akt_spark.semantic.versions import codebooks, published_version
@@ -222,6 +223,25 @@ def test_a_codebook_below_its_gate_publishes_nothing_and_a_better_one_takes_over
     assert statuses(lake, "item")[version] == "retired"
     kept = lake.read("semantic.item_ids").where(F.col("codebook_version") == version).orderBy("item_id").collect()
     assert kept == before
+
+
+@pytest.mark.night
+def test_a_codebook_that_another_run_publishes_during_the_fit_stays_published(
+    unpublished: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, fit = unpublished.lake, fitting.fit
+
+    def overtaken(*args: object) -> fitting.Fitted:
+        monkeypatch.setattr(fitting, "fit", fit)
+        run_items(replace(unpublished, run_id="faster"))  # the same vectors and configuration: the same version
+        return fit(*args)
+
+    monkeypatch.setattr(fitting, "fit", overtaken)
+    strict = configuration(Path(lake.root).parent, "semantic.item_gate.max_unexplained_variance=0.0001")
+    with pytest.raises(HealthGateError):
+        run_items(replace(unpublished, config=strict, run_id="slower"))
+    assert list(statuses(lake, "item").values()) == ["published"]
+    assert len(published_rows(lake, "item")) == ITEMS
 
 
 @pytest.mark.night
