@@ -21,8 +21,8 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     values["lake"] = {"root": str(folder / "lake")}
     values["report"] = {"path": str(folder / "report")}
     values["semantic"]["item"]["steps"] = values["semantic"]["user"]["steps"] = 200
-    # with 250 users a few active ones decide the clusters; and the last bits of vectors, which differ from run to run,
-    # decide whether so small a codebook of items has a head coverage of .89 or of 1
+    # with 250 users a few active ones decide the clusters; encoders of two runs differed in their last digits, and the
+    # head coverage of so small a codebook of items was 1 in one run and .89 in the other
     values["semantic"]["item_gate"] = {"min_head_coverage": 0.7}
     values["semantic"]["user_gate"] = {"min_head_coverage": 0.1, "max_largest_bucket": 0.8}
     values["alignment"] = {"epochs": 4}
