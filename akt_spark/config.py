@@ -198,6 +198,7 @@ class AdapterConfig(Section):
 class LoraConfig(AdapterConfig):
     """Training of the encoder itself by low-rank adapters (method.md 2.3); read with ``method: lora`` only."""
 
+    epochs: PositiveInt = Field(3, description="passes over the pairs at most, from the trained head on")
     micro_batch: PositiveInt = Field(32, description="items in memory with their gradients at a time (gradient cache)")
     max_items: PositiveInt = Field(20_000, description="items whose text and image are trained on at most")
     checkpoint_steps: PositiveInt = Field(50, description="steps between checkpoints: a killed training goes on there")

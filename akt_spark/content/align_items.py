@@ -66,11 +66,12 @@ def train_items(ctx: Context, raw: EncoderSpec, notes: list[str]) -> EncoderReco
             shutil.rmtree(registry.model_folder(ctx.lake, tuned.revision))
     shutil.rmtree(folder)
     if not passed:
+        trained = "alignment.lora" if tuned else "alignment"
         refuse(
             ctx,
             encoder,
             f"{found}: alignment learned nothing; check that {' and '.join(config.pair_events)} events of the training "
-            "period reflect users' tastes, or change alignment.learning_rate, alignment.epochs or "
+            f"period reflect users' tastes, or change {trained}.learning_rate, {trained}.epochs or "
             "alignment.pair_gap_days",
         )
     notes.append(f"item encoder {revision}: {found}; {time.monotonic() - started:,.0f} s, epoch {metrics['epoch']:.0f}")

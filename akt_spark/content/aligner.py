@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -67,11 +67,7 @@ class TunedAligner(nn.Module):
         self.adapters = attach(encoder, family, config.rank, config.alpha, config.dropout)
         self.lora = nn.ModuleList(self.adapters.values())
         self.head = head.to(halves(next(iter(self.adapters.values())))["down"].weight.device)
-        everything = np.arange(len(items.texts))
-        blocks = np.array_split(everything, max(1, len(everything) // 1024))
-        self.lengths = np.concatenate(
-            [encoder.lengths([items.texts[i] for i in block], items.images(block)) for block in blocks]
-        )
+        self.lengths, self.images = self._read()
 
     def forward(self, items: np.ndarray) -> Tensor:
         """Positions (B,) to aligned vectors (B, dim)."""
@@ -79,9 +75,8 @@ class TunedAligner(nn.Module):
 
     def encode(self, items: np.ndarray) -> Tensor:
         """Positions (B,) to the encoder's vectors (B, raw_dim), with a graph where one is recorded."""
-        return self.encoder.vectors(
-            self.encoder.prepare([self.items.texts[i] for i in items], self.items.images(items))
-        )
+        images = [self.images[i] for i in items] if self.images else self.items.images(items)
+        return self.encoder.vectors(self.encoder.prepare([self.items.texts[i] for i in items], images))
 
     def parts(self, items: np.ndarray) -> list[np.ndarray]:
         """Places in a batch that are embedded at once: ``micro_batch`` of similar length."""
@@ -96,6 +91,15 @@ class TunedAligner(nn.Module):
         parts = [self(part) for part in np.split(by_length, range(self.batch_size, len(by_length), self.batch_size))]
         vectors = torch.cat(parts)
         return vectors[torch.from_numpy(np.argsort(by_length)).to(vectors.device)]
+
+    def _read(self) -> tuple[np.ndarray, list[Any]]:
+        """(N,) tokens of every item; what training leaves as it is of every image, where the encoder can tell."""
+        everything, lengths, seen = np.arange(len(self.items.texts)), [], []
+        for block in np.array_split(everything, max(1, len(everything) // 1024)):
+            images = self.items.images(block)
+            lengths.append(self.encoder.lengths([self.items.texts[i] for i in block], images))
+            seen += self.encoder.seen_once(images) or []
+        return np.concatenate(lengths), seen
 
     def parameter_groups(self, learning_rate: float) -> list[dict]:
         """For the optimiser."""

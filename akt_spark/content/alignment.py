@@ -63,6 +63,7 @@ class Alignment:
     ) -> None:
         self.aligner, self.data, self.config, self.name, self.file = aligner, data, config, name, file
         self.tuned = isinstance(aligner, TunedAligner)
+        self.epochs = config.lora.epochs if self.tuned else config.epochs
         self.known = KnownPairs(data.train, len(data.vectors))
         self.choose, self.judge = halves(data.held_out, config.seed)
         self.optimizer = torch.optim.AdamW(aligner.parameter_groups(config.learning_rate), weight_decay=0.01)
@@ -77,7 +78,7 @@ class Alignment:
         """
         config = self.config
         progress = checkpoint.resume(self.file, self.weights, self.optimizer) if self.file else Progress()
-        while progress.epoch <= config.epochs and progress.epoch - progress.best_epoch <= config.patience:
+        while progress.epoch <= self.epochs and progress.epoch - progress.best_epoch <= config.patience:
             self._epoch(progress)
         with torch.no_grad():
             for name, weight in self.weights.items():
@@ -121,7 +122,7 @@ class Alignment:
         self.aligner.train()
         torch.manual_seed(int(fingerprint(self.config.seed, epoch, step), 16) % 2**63)  # dropout
         batch = batches[step]
-        self._set_rates((epoch - 1) * len(batches) + step, self.config.epochs * len(batches))
+        self._set_rates((epoch - 1) * len(batches) + step, self.epochs * len(batches))
         self.optimizer.zero_grad()
         loss = gradient_cache.backward(
             lambda places: self.aligner(batch.items[places]), self.aligner.parts(batch.items), batch.loss

@@ -10,7 +10,7 @@ import pytest
 from akt_spark.config import EncoderConfig
 from akt_spark.content.encoders import encoder_spec
 from akt_spark.content.encoders.minilm_vl import MiniLMVL, MiniLMVLSpec
-from content.pictures import BLUE, RED
+from content.pictures import BLUE, BROKEN, RED
 
 SHORT = "Title: Red shoe"
 
@@ -28,6 +28,14 @@ def test_the_image_matters_and_so_does_its_content(encoder):
     red, blue, none = alone(encoder, SHORT, RED), alone(encoder, SHORT, BLUE), alone(encoder, SHORT)
     assert none @ red < 0.99
     assert red @ blue < 0.9999
+
+
+def test_what_was_seen_of_images_once_takes_their_place(encoder, monkeypatch):
+    texts, images = [SHORT] * 4, [RED, None, BROKEN["a PNG cut off"], BLUE]
+    expected = encoder.encode(texts, images).vectors
+    seen = encoder.seen_once(images)
+    monkeypatch.setattr(encoder, "vision", None)  # nobody looks again
+    np.testing.assert_allclose(encoder.encode(texts, seen).vectors, expected, atol=1e-6)
 
 
 def test_related_texts_are_nearer_than_unrelated_ones(encoder):

@@ -22,6 +22,7 @@ from content.test_tuning import spec as spec
 OVERRIDES = (
     "alignment.method=lora",
     "alignment.epochs=2",
+    "alignment.lora.epochs=2",
     "alignment.hidden=32",
     "alignment.lora.rank=2",
     "alignment.lora.micro_batch=40",

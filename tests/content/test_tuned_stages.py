@@ -30,6 +30,7 @@ CONFIG = (
     "alignment.method=lora",
     "alignment.statistics=true",
     "alignment.epochs=12",
+    "alignment.lora.epochs=12",
     "alignment.patience=12",
     "alignment.held_out_share=0.3",
     "alignment.lora.rank=4",
@@ -163,7 +164,7 @@ def test_a_tuned_encoder_that_finds_less_is_refused_and_what_is_in_use_stays(sho
     with pytest.raises(
         HealthGateError, match=r"rejected: recall@7 of held-out pairs 0.250 raw, 0.250 with a head alon"
     ):
-        align.run(context_of(spark, Path(shop.lake.root), model, "alignment.epochs=2"))
+        align.run(context_of(spark, Path(shop.lake.root), model, "alignment.lora.epochs=2"))
     rejected = shop.lake.read("content.encoders").where("status = 'rejected'").collect()
     assert sorted((row["stage"], row["path"]) for row in rejected) == [("aligned", None), ("tuned", None)]
     assert registry.current(shop.lake, "item", DS) == before

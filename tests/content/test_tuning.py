@@ -37,7 +37,7 @@ CONFIG = AlignmentConfig(
     epochs=2,
     recall_at=10,
     learning_rate=3e-3,
-    lora={"rank": 4, "dropout": 0.05, "learning_rate": 1e-2, "micro_batch": 40, "checkpoint_steps": 2},
+    lora={"rank": 4, "dropout": 0.05, "learning_rate": 1e-2, "micro_batch": 40, "checkpoint_steps": 2, "epochs": 2},
 )
 
 
@@ -84,7 +84,7 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 
 
 def test_tuning_finds_held_out_pairs_that_raw_vectors_and_a_head_do_not(spec, data):
-    config = CONFIG.model_copy(update={"epochs": 6})
+    config = CONFIG.model_copy(update={"epochs": 6, "lora": CONFIG.lora.model_copy(update={"epochs": 6})})
     _, with_head = train_head(data, config)
     model = aligner(spec, data, config)
     metrics = train_tuned(model, data, config)
@@ -98,7 +98,7 @@ def test_the_micro_batch_changes_memory_and_not_the_result(spec, data):
     trained = []
     for size in (7, 1000):
         config = CONFIG.model_copy(
-            update={"epochs": 1, "lora": CONFIG.lora.model_copy(update={"micro_batch": size, "dropout": 0.0})}
+            update={"lora": CONFIG.lora.model_copy(update={"micro_batch": size, "dropout": 0.0, "epochs": 1})}
         )
         model = aligner(spec, data, config)
         assert len(model.parts(np.arange(ITEMS))) == -(-ITEMS // size)

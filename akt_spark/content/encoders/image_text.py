@@ -63,7 +63,7 @@ class ImageTextEncoder(ABC):
 
         Args:
             texts: B prompts.
-            images: B encoded images, or None.
+            images: B encoded images, or None; or what `seen_once` gave for them.
         """
         read = self._read_texts(texts)
         given = [image if self.sees_images else None for image in images]
@@ -106,6 +106,13 @@ class ImageTextEncoder(ABC):
     def encode(self, texts: Sequence[str], images: Sequence[bytes | None]) -> Encoded:
         """Encodes B texts with their encoded images (None: no image)."""
         return self.forward(self.prepare(texts, images))
+
+    def seen_once(self, images: Sequence[bytes | None]) -> list[Any] | None:
+        """What the model makes of images before anything that adapters change; `prepare` takes it for the images.
+
+        None where that is no saving: the image goes through what is trained.
+        """
+        return None
 
     def _soft(self, group: Group) -> int:
         return self.soft_tokens * len(group.rows) * (group.images is not None)

