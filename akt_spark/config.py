@@ -285,7 +285,9 @@ class InterestConfig(Section):
     history: PositiveInt = Field(50, description="newest clicks it reads")
     days: PositiveInt | None = Field(30, description="prompt: reads no older clicks than so many days; null: all")
     max_users: PositiveInt = Field(20_000, description="users trained on at most: a sample by hash on the driver")
-    held_out_share: Share = Field(0.1, description="share of these users kept to measure recall")
+    held_out_share: Share = Field(
+        0.1, description="share of users kept to measure recall: items do not train on their pairs either"
+    )
     profile_buckets: PositiveInt = Field(1024, description="transformer: hash buckets of profile attributes")
     layers: PositiveInt = Field(1, description="transformer: layers")
     heads: PositiveInt = Field(4, description="transformer: attention heads")

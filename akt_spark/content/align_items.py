@@ -19,6 +19,7 @@ from akt_spark.content.head import ProjectionHead
 from akt_spark.content.registry import EncoderRecord
 from akt_spark.content.staged import HEAD, publish_tuned, stage_alignment
 from akt_spark.content.train_staged import train_staged
+from akt_spark.content.user_rows import held_out_user
 from akt_spark.errors import DataError
 from akt_spark.features.pairs import item_pairs, positives_until
 from akt_spark.stage import Context
@@ -28,7 +29,8 @@ PAIRS = "content.item_pairs"
 
 def item_config_hash(config: Config, spec: EncoderSpec) -> str:
     """What an aligned item encoder depends on, apart from data and code."""
-    return fingerprint(spec.revision, config.alignment.decisive)
+    left_out = config.interest.seed, config.interest.held_out_share
+    return fingerprint(spec.revision, config.alignment.decisive, left_out)
 
 
 def train_items(ctx: Context, raw: EncoderSpec, notes: list[str]) -> EncoderRecord:
@@ -39,7 +41,7 @@ def train_items(ctx: Context, raw: EncoderSpec, notes: list[str]) -> EncoderReco
         HealthGateError: when recall did not rise; the encoder is recorded as rejected.
     """
     started, config = time.monotonic(), ctx.config.alignment
-    coverage = _mine(ctx)
+    coverage = mine_pairs(ctx)
     data, item_ids, said = pair_data(ctx, raw.revision)
     notes += [*said, coverage_note(coverage)]
     _require_pairs(ctx, data)
@@ -80,11 +82,12 @@ def train_items(ctx: Context, raw: EncoderSpec, notes: list[str]) -> EncoderReco
     return encoder
 
 
-def _mine(ctx: Context) -> dict[str, float]:
-    """Writes the pairs of the training period; returns which items they cover."""
+def mine_pairs(ctx: Context) -> dict[str, float]:
+    """Writes the pairs of the training period, without those of users held out; returns which items they cover."""
     config, last_day = ctx.config.alignment, ctx.config.split.train_end(ctx.ds)
     events = ctx.lake.read_rows("bronze.events")
-    ctx.lake.overwrite(PAIRS, item_pairs(positives_until(events, last_day, config.pair_events), config))
+    positives = positives_until(events, last_day, config.pair_events).where(~held_out_user(ctx.config.interest))
+    ctx.lake.overwrite(PAIRS, item_pairs(positives, config))
     known = events.where(events["ds"] <= last_day)
     return pair_coverage(ctx.lake.read("bronze.items"), ctx.lake.read(PAIRS), known, ctx.config.segments.item)
 

@@ -14,7 +14,7 @@ from akt_spark.content.next_click import ClickData
 from akt_spark.content.prompt_data import PromptData
 from akt_spark.content.prompt_rows import daily_activity, day_number, item_label, leaf
 from akt_spark.content.registry import EncoderRecord
-from akt_spark.content.user_rows import item_vectors, user_inputs
+from akt_spark.content.user_rows import held_out_user, item_vectors, user_inputs
 from akt_spark.features.pairs import positives_until
 from akt_spark.stage import Context
 
@@ -102,8 +102,7 @@ def _click_data(
     chosen = _sample(users, users.count(), config.max_users, "user_id").select(
         "user_id", "history", "days", "profile", "told"
     )
-    held_out = F.pmod(F.xxhash64("user_id", F.lit(config.seed)), F.lit(10_000)) < round(config.held_out_share * 10_000)
-    people = chosen.withColumn("held_out", held_out).toPandas().sort_values("user_id")
+    people = chosen.withColumn("held_out", held_out_user(config)).toPandas().sort_values("user_id")
     clicked = chosen.select(F.explode("history").alias("item_id")).distinct()
     catalogue = ctx.lake.read("bronze.items").select("item_id", leaf(), item_label())
     found = raw.join(clicked, on="item_id", how="left_semi").join(catalogue, on="item_id", how="left")

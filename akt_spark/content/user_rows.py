@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from akt_spark.config import InterestConfig
 from akt_spark.content import items
 from akt_spark.stage import Context
+
+HASH_STEPS = 10_000
+
+
+def held_out_user(config: InterestConfig) -> Column:
+    """Whether ``user_id`` is one of the users that user models are judged by.
+
+    No model trains on what these did, nor does the item encoder on their pairs: the mean of a user's clicks would find
+    the next one because it was told so.
+    """
+    step = F.pmod(F.xxhash64("user_id", F.lit(config.seed)), F.lit(HASH_STEPS))
+    return step < round(config.held_out_share * HASH_STEPS)
 
 
 def item_vectors(ctx: Context, revision: str | None) -> DataFrame:

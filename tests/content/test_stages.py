@@ -16,8 +16,10 @@ import pytest
 from pyspark.sql import functions as F
 
 from akt_spark.content import align, embed
+from akt_spark.content.align_items import mine_pairs
 from akt_spark.content.driver import pair_data
 from akt_spark.content.registry import current, current_revision, model_folder
+from akt_spark.content.user_rows import held_out_user
 from akt_spark.errors import DataError, HealthGateError, MissingInput
 from akt_spark.lake import Lake
 from akt_spark.stage import Context
@@ -136,6 +138,21 @@ def test_events_after_the_training_period_change_no_pair_no_encoder_and_no_vecto
     assert not any("is used again" in note for note in night(configured()))
     encoders = [current_revision(shop, entity, DS) for entity in ("item", "user")]
     assert first == (pairs(shop), encoders, vectors(shop, "item"), vectors(shop, "user"))  # revisions hash weights
+
+
+def test_items_learn_nothing_of_the_users_that_user_models_are_judged_by(shop, configured):
+    judged, others = pairs(shop), clicks_in_groups()
+    named = shop.spark.range(100).select(F.concat(F.lit("x"), "id").alias("user_id"))
+    config = configured().config.interest
+    kept = [row["user_id"] for row in named.where(held_out_user(config)).collect()]
+    assert 0 < len(kept) < 40
+    start = datetime(2024, 1, 2)
+    across = [(user, f"g{n % 5}n{n % 8}", start + timedelta(hours=n)) for user in kept for n in range(8)]
+    write_events(shop, [*others, *across])
+    mine_pairs(configured())
+    assert pairs(shop) == judged
+    mine_pairs(configured(f"interest.seed={config.seed + 1}"))
+    assert pairs(shop) != judged
 
 
 @pytest.mark.night
