@@ -377,8 +377,7 @@ class HealthConfig(Section):
     """The sample on which neighbours are compared; all other measures of health are over all ids."""
 
     neighbours: PositiveInt = Field(10, description="nearest vectors that should share the first code")
-    neighbour_queries: PositiveInt = Field(2000, description="ids whose neighbours are looked at")
-    neighbour_pool: PositiveInt = Field(20_000, description="ids among which neighbours are searched")
+    neighbour_queries: PositiveInt = Field(2000, description="ids whose neighbours among all are looked at")
 
 
 class SemanticConfig(Section):

@@ -63,6 +63,7 @@ def write(out: str, what: str, packages: Sequence[str], rows: list[dict], bars: 
     result = {
         "what": what,
         "note": note,
+        "code": _code(),
         "machine": {
             "cores": len(os.sched_getaffinity(0)),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
@@ -83,6 +84,14 @@ def parser(description: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=description.splitlines()[0])
     options.add_argument("--out", required=True, help="JSON file to write")
     return options
+
+
+def _code() -> str:
+    """The commit that was measured; with a plus where files differed from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    status = subprocess.run([*git, "status", "--porcelain", "../akt_spark"], capture_output=True, text=True).stdout
+    return commit + "+" * bool(status)
 
 
 def _proportional_set_size(pid: int) -> int:

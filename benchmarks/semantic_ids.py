@@ -3,9 +3,11 @@
     python benchmarks/semantic_ids.py --conf-file conf/movielens_1m.yaml --ds 2003-02-28 \
         --out benchmarks/results/semantic_ids_movielens_1m.json
 
-Runs the jobs themselves on a lake of its own: ingestion once; `align_encoder` with and without images, by a head and,
-with --lora, by LoRA as well; then `embed`, and `build_semantic_ids` with every quantiser, its gate open. With --lake it
-goes on with what a night, or a run of this that was killed, has done there; a step costs what it did when it was done.
+Runs the jobs themselves on a lake of its own: a whole night as a scheduler runs it; then `align_encoder` with and
+without images, by a head and, with --lora, by LoRA as well; with --prompt, the user model that reads prompts; then
+`embed`, and `build_semantic_ids` with every quantiser, fitted anew with another seed than the night's, its gate open.
+What a gate refuses is a result too. The file is written after every part. With --lake it goes on with what a run that
+was killed has done there; a step costs what it did when it was done.
 The page is made from the results: python benchmarks/semantic_ids_page.py > docs/semantic_ids.md
 """
 
@@ -14,6 +16,8 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +27,14 @@ import pandas as pd
 from deltalake import DeltaTable
 
 OPEN_GATE = "{min_coverage: 0.0, min_head_coverage: 0.0, max_largest_bucket: 1.0, max_unexplained_variance: 100.0}"
-QUANTIZERS = ("rqvae", "rqkmeans", "random", "category")
+QUANTIZERS = ("rqvae", "rqkmeans", "random", "category")  # the first follows the night's of its kind: a refresh
+SEED = 2
 VARIED = {  # sections that tell one run of a stage from another
     "align_encoder": ("encoder", "alignment", "interest", "segments"),
     "build_semantic_ids": ("semantic", "segments"),
 }
-BEFORE = ("ingest", "build_activity", "build_sequences")
+HEAD = "alignment.method=head"
+PACKAGES = ("pyspark", "torch", "transformers", "faiss-cpu")
 
 
 @dataclass(frozen=True)
@@ -40,24 +46,49 @@ class Study:
     lake: str
     settings: list[str]
 
-    def run(self, stage: str, *settings: str) -> float:
-        """Runs a job; returns the seconds of its stage, the session's start apart, when it did the work."""
+    def submit(self, job: str, *settings: str) -> bool:
+        """Runs a job to its end; returns whether it succeeded."""
         overrides = [word for one in (*self.settings, *settings) for word in ("--set", one)]
-        command = ["spark-submit", f"jobs/{stage}.py", "--conf-file", self.conf_file, "--ds", self.ds]
-        print(stage, *settings, flush=True)
-        subprocess.run([*command, "--set", f"lake.root={self.lake}", *overrides], check=True)
+        command = ["spark-submit", f"jobs/{job}.py", "--conf-file", self.conf_file, "--ds", self.ds]
+        print(job, *settings, flush=True)
+        places = ("--set", f"lake.root={self.lake}", "--set", f"report.path={self.lake}/report")
+        return not subprocess.run([*command, *places, *overrides]).returncode
+
+    def run(self, stage: str, *settings: str) -> dict:
+        """Runs the job of a stage.
+
+        Returns:
+            stage_seconds, the session's start apart, when it did the work; and ``refused``, what its gate said.
+        """
+        passed = self.submit(stage, *settings)
         runs = self.table("ops.runs").sort_values("started_at")
-        runs = runs[(runs["stage"] == stage) & (runs["status"] != "failed")]
+        runs = runs[runs["stage"] == stage]
+        newest = runs.iloc[-1]
+        if not passed:
+            if newest["status"] != "failed" or "rejected" not in newest["error"]:
+                raise SystemExit(f"{stage} failed: {newest['error']}")
+            return {"stage_seconds": float(newest["seconds"]), "refused": newest["error"]}
+        runs = runs[runs["status"] != "failed"]
         varied = VARIED.get(stage, ())
         asked = runs["config"].map(lambda config: json.dumps([json.loads(config)[section] for section in varied]))
-        return float(runs["seconds"][asked == asked.iloc[-1]].max())
+        return {"stage_seconds": float(runs["seconds"][asked == asked.iloc[-1]].max())}
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of the lake."""
         return DeltaTable(f"{self.lake}/{name.replace('.', '/')}").to_pandas()
 
+    def night(self) -> dict:
+        """A whole night; a second one only looks whether it is done, so that the first one's time stays."""
+        started = time.monotonic()
+        if not self.submit("nightly"):
+            raise SystemExit("the night failed")
+        minutes, runs = (time.monotonic() - started) / 60, self.table("ops.runs").sort_values("started_at")
+        first = runs[runs["status"] == "done"].drop_duplicates("stage")
+        stages = dict(zip(first["stage"], first["seconds"].astype(float), strict=True))
+        return {"part": "night", "minutes": round(max(minutes, sum(stages.values()) / 60), 1), "stages": stages}
+
     def encoder(self, entity: str) -> dict[str, float]:
-        """What was measured when the newest encoder was trained."""
+        """What was measured when the newest encoder was trained, whether it passed or not."""
         found = self.table("content.encoders")
         chosen = found[(found["entity"] == entity) & (found["stage"] == "aligned")].sort_values("chosen_at").iloc[-1]
         return {name: round(value, 4) for name, value in dict(chosen["metrics"]).items()}
@@ -65,19 +96,28 @@ class Study:
     def align(self, images: bool, method: str, settings: list[str]) -> dict:
         """Trains an encoder of items, and the user model over it."""
         chosen = (f"encoder.use_images={str(images).lower()}", f"alignment.method={method}")
-        seconds = self.run("align_encoder", *chosen, *settings)
-        measured = {"item": self.encoder("item"), "user": self.encoder("user")}
-        return {"part": "alignment", "images": images, "method": method, "stage_seconds": seconds, **measured}
+        done = self.run("align_encoder", *chosen, *settings)
+        refused = done.get("refused", "")
+        measured = {} if refused.startswith("user") else {"item": self.encoder("item")}
+        measured |= {} if refused.startswith("item") else {"user": self.encoder("user")}
+        measured.setdefault("item", self.encoder("item"))
+        return {"part": "alignment", "images": images, "method": method, "settings": settings} | done | measured
+
+    def prompt(self, settings: list[str]) -> dict:
+        """Trains the user model that reads prompts, over the night's encoder of items."""
+        done = self.run("align_encoder", HEAD, "interest.model=prompt", *settings)
+        return {"part": "users", "model": "prompt", "settings": settings} | done | {"user": self.encoder("user")}
 
     def quantize(self, kind: str) -> dict:
-        """Fits a quantiser on the vectors of the newest encoder; measures of items by level and control."""
+        """Fits a quantiser on the vectors of the night's encoder; measures of items by level and control."""
         settings = [
             f"semantic.item.kind={kind}",
+            f"semantic.item.seed={SEED}",
             *(f"semantic.{entity}_gate={OPEN_GATE}" for entity in ("item", "user")),
         ]
-        seconds = self.run("build_semantic_ids", *settings)
+        done = self.run("build_semantic_ids", *settings)
         health = self.table("semantic.health")
-        of_items = health[health["entity"] == "item"]
+        of_items = health[health["entity"] == "item"]  # of the newest run for the day
         measures = [
             {"metric": metric, "level": level, "control": control, "value": round(value, 4)}
             for metric, level, control, value in of_items[["metric", "level", "control", "value"]].itertuples(
@@ -85,7 +125,24 @@ class Study:
             )
             if value == value
         ]
-        return {"part": "quantizer", "kind": kind, "stage_seconds": seconds, "measures": measures}
+        return {"part": "quantizer", "kind": kind} | done | {"measures": measures}
+
+
+def parts(study: Study, lora: list[str] | None, prompt: list[str] | None) -> Iterator[dict]:
+    """One after the other, as they are done."""
+    yield study.night()
+    items = study.table("bronze.items")
+    yield {"part": "catalogue", "items": len(items), "with_image": int(items["image"].notna().sum())}
+    for images in (True, False):
+        yield study.align(images, "head", [])
+        if lora is not None:
+            yield study.align(images, "lora", lora)
+    if prompt is not None:
+        yield study.prompt(prompt)
+    study.align(True, "head", [])  # chosen again
+    yield {"part": "step", "stage": "embed"} | study.run("embed", HEAD)
+    for kind in QUANTIZERS:
+        yield study.quantize(kind)
 
 
 def main() -> None:
@@ -94,28 +151,16 @@ def main() -> None:
     parser.add_argument("--ds", required=True)
     parser.add_argument("--set", action="append", default=[], help="an override of the configuration, for all jobs")
     parser.add_argument("--lora", nargs="*", help="also trains LoRA, with these overrides")
+    parser.add_argument("--prompt", nargs="*", help="also trains the user model that reads prompts, with these")
     parser.add_argument("--lake", help="goes on with this lake; without it, a temporary one")
     options = parser.parse_args()
+    rows: list[dict] = []
+    note = f"{options.conf_file} for {options.ds}" + (f", --set {' '.join(options.set)}" if options.set else "")
     with tempfile.TemporaryDirectory() if options.lake is None else nullcontext() as folder:
         study = Study(options.conf_file, options.ds, options.lake or str(Path(folder, "lake")), options.set)
-        rows = [{"part": "step", "stage": stage, "stage_seconds": study.run(stage)} for stage in BEFORE]
-        rows.append({"part": "catalogue"} | _catalogue(study))
-        for images in (False, True):
-            if options.lora is not None:
-                rows.append(study.align(images, "lora", options.lora) | {"settings": options.lora})
-            rows.append(study.align(images, "head", []))
-        newest = ("encoder.use_images=true", "alignment.method=head")
-        rows.append({"part": "step", "stage": "embed", "stage_seconds": study.run("embed", *newest)})
-        rows += [study.quantize(kind) for kind in QUANTIZERS]
-    packages = ("pyspark", "torch", "transformers", "faiss-cpu")
-    note = f"{options.conf_file} for {options.ds}, --set {options.set}"
-    note += "; --lake: one that was there before" if options.lake else ""
-    measure.write(options.out, __doc__.splitlines()[0], packages, rows, [], note)
-
-
-def _catalogue(study: Study) -> dict[str, int]:
-    items = study.table("bronze.items")
-    return {"items": len(items), "with_image": int(items["image"].notna().sum())}
+        for row in parts(study, options.lora, options.prompt):
+            rows.append(row)
+            measure.write(options.out, __doc__.splitlines()[0], PACKAGES, rows, [], note)
 
 
 if __name__ == "__main__":

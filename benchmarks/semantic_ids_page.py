@@ -32,6 +32,7 @@ HEALTH = {  # metric, level: what the page calls it
     ("nmi", 1): "mutual information with it (nmi)",
     ("co_occurrence_recall", 1): "co-clicked pairs in one cluster",
 }
+SEGMENTS = ("head", "mid", "tail")
 METHODS = {"head": "a head on frozen vectors", "lora": "LoRA and a head"}
 
 
@@ -46,11 +47,15 @@ def _data_set(file: Path) -> Iterator[str]:
     rows = result["rows"]
     (catalogue,) = _of(rows, "catalogue")
     yield f"## {file.stem.removeprefix('semantic_ids_')}\n"
-    yield f"{catalogue['items']:,} items, {catalogue['with_image']:,} of them with an image; `{result['note']}`."
     machine = result["machine"]
-    yield f"{machine['cores']} cores, {machine['memory_gib']:.0f} GiB.\n"
+    yield (
+        f"{catalogue['items']:,} items, {catalogue['with_image']:,} of them with an image; `{result['note']}`, commit "
+        f"{result['code']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB.\n"
+    )
     yield from _alignment(_of(rows, "alignment"))
+    yield from _users(_of(rows, "alignment"), _of(rows, "users"))
     yield from _quantizers(_of(rows, "quantizer"))
+    yield from _refresh(_of(rows, "quantizer"))
     yield from _cost(rows)
 
 
@@ -61,33 +66,76 @@ def _of(rows: list[dict], part: str) -> list[dict]:
 def _alignment(rows: list[dict]) -> Iterator[str]:
     yield "### What alignment and images give\n"
     yield from _table(
-        ["images", "trained", "raw", "aligned", "pairs judged", "users: interest", "users: mean of clicks"],
+        ["images", "trained", "raw", "aligned", "pairs judged"],
         [
             [
                 "yes" if row["images"] else "no",
-                METHODS[row["method"]],
+                METHODS[row["method"]] + (" (refused)" if "refused" in row else ""),
                 _share(row["item"]["recall_raw"]),
                 _share(row["item"]["recall_aligned"]),
                 f"{_judged(row):,}",
-                _share(row["user"].get("recall_interest")),
-                _share(row["user"].get("recall_mean_pooled")),
             ]
             for row in rows
         ],
     )
     with_lora = [row for row in rows if "recall_head" in row["item"]]
+    if with_lora:
+        yield f"LoRA with {', '.join(f'`{one}`' for one in with_lora[0]['settings'])}: other items and pairs, so that\n"
     for row in with_lora:
-        images = "with" if row["images"] else "without"
+        images, recall = "with" if row["images"] else "without", row["item"]
         yield (
-            f"LoRA {images} images read {', '.join(row['settings'])}: on its pairs a head alone reaches "
-            f"{_share(row['item']['recall_head'])}, LoRA {_share(row['item']['recall_aligned'])}.\n"
+            f"- {images} images, raw vectors find {_share(recall['recall_raw'])} of them, a head alone "
+            f"{_share(recall['recall_head'])}, LoRA {_share(recall['recall_aligned'])}"
         )
+    if with_lora:
+        yield ""
     by_images = {row["images"]: row for row in rows if row["method"] == "head"}
     if len(by_images) == 2:
         yield from (
             _added(by_images, name, what) for name, what in (("recall_raw", "raw"), ("recall_aligned", "aligned"))
         )
         yield ""
+        covered = by_images[True]["item"]
+        yield "Pairs cover {}.\n".format(
+            ", ".join(f"{covered[f'coverage_{s}']:.1%} of {covered[f'items_{s}']:,.0f} {s} items" for s in SEGMENTS)
+        )
+
+
+def _users(rows: list[dict], prompts: list[dict]) -> Iterator[str]:
+    """Next clicks of users that nothing was trained on."""
+    yield "### What users' vectors find\n"
+    yield "The next click among the 50 nearest items, of users that neither model was trained on.\n"
+    (head,) = (row["user"] for row in rows if row["method"] == "head" and row["images"])
+    lines = [["the mean of the clicks", head["recall_mean_pooled"], head]]
+    lines += [["transformer over aligned vectors (LEARN's form)", head["recall_interest"], head]]
+    lines += [["the language model, on a prompt", row["user"]["recall_interest"], row["user"]] for row in prompts]
+    yield from _table(
+        ["users' vectors", "recall", "variance against items", "users judged"],
+        [
+            [name, _share(recall), _share(of["variance_ratio"]) if n else "-", f"{of['held_out_users']:,.0f}"]
+            for n, (name, recall, of) in enumerate(lines)
+        ],
+    )
+    for row in prompts:
+        settings = ", ".join(f"`{one}`" for one in row["settings"])
+        yield (
+            f"The prompt's model was trained with {settings}; on its users the mean of clicks finds "
+            f"{_share(row['user']['recall_mean_pooled'])}, the transformer "
+            f"{_share(row['user'].get('recall_transformer'))}.\n"
+        )
+
+
+def _refresh(rows: list[dict]) -> Iterator[str]:
+    """How many IDs another seed moves, after the names were taken over."""
+    first = {(m["metric"], m["level"]): m["value"] for m in rows[0]["measures"] if m["control"] == "none"}
+    levels = [level for metric, level in first if metric == "churn"]
+    if levels:
+        yield "### What a refresh moves\n"
+        yield f"The same quantiser ({rows[0]['kind']}) on the same vectors with another seed, after its names agree.\n"
+        yield from _table(
+            ["prefix of", "IDs that move", "adjusted Rand index"],
+            [[f"{n} codes", _share(first[("churn", n)]), _share(first[("adjusted_rand", n)])] for n in sorted(levels)],
+        )
 
 
 def _added(by_images: dict[bool, dict], metric: str, what: str) -> str:
@@ -114,14 +162,18 @@ def _quantizers(rows: list[dict]) -> Iterator[str]:
 
 def _cost(rows: list[dict]) -> Iterator[str]:
     yield "### What each step costs\n"
-    named = [(row["stage"], row) for row in _of(rows, "step")]
+    (night,) = _of(rows, "night")
+    yield f"A whole night from nothing, images used: {night['minutes']:.0f} minutes.\n"
+    yield from _table(["stage of the night", "seconds"], [[n, f"{s:,.0f}"] for n, s in night["stages"].items()])
+    named = [(row["stage"] + ", nothing new", row) for row in _of(rows, "step")]
     named += [
         (f"align_encoder, {METHODS[row['method']]}, {'with' if row['images'] else 'without'} images", row)
         for row in _of(rows, "alignment")
     ]
+    named += [("align_encoder, the prompt's user model", row) for row in _of(rows, "users")]
     named += [(f"build_semantic_ids, {row['kind']}", row) for row in _of(rows, "quantizer")]
     yield from _table(["step", "seconds"], [[name, f"{row['stage_seconds']:,.0f}"] for name, row in named])
-    yield "The first `align_encoder` of each kind of input embeds the catalogue too.\n"
+    yield "The first `align_encoder` of each kind of input embeds the catalogue too, and LoRA's what it has changed.\n"
 
 
 def _table(head: list[str], lines: list[list[str]]) -> Iterator[str]:

@@ -99,6 +99,11 @@ def _notes(revision: str, metrics: dict[str, float], config: Config) -> list[str
         f"{metrics['recall_mean_pooled']:.3f}; variance {ratio:.2f} of that of items{below} "
         f"(interest.min_variance_ratio is {config.interest.min_variance_ratio:g})"
     ]
+    if metrics["recall_interest"] < metrics["recall_mean_pooled"]:
+        notes.append(
+            "the mean of a user's clicks finds more next clicks than the model that was trained: longer histories, more "
+            "users (interest.max_users) or epochs (interest.epochs) may help"
+        )
     if metrics["recall_interest"] < metrics.get("recall_transformer", 0.0):
         notes.append("the transformer finds more next clicks: interest.model transformer costs less, every night")
     return notes

@@ -91,7 +91,7 @@ def _measures(inputs: Inputs, labelled: DataFrame, found: Cells, config: HealthC
     yield from cluster_measures(found)
     yield from cost_measures(found)
     yield Measure("near_ties", 1, inputs.ids.agg(F.avg((F.col("margin") < NEAR_TIE).cast("double"))).head()[0])
-    yield from reconstruction_measures(with_vectors, inputs.path)
+    yield from reconstruction_measures(with_vectors, inputs.path, levels)
     yield from neighbour_measures(with_vectors, config, levels)
     if inputs.paths is not None:
         yield from purity_measures(found)

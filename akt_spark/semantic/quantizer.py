@@ -84,7 +84,7 @@ class Quantizer(Protocol):
         ...
 
     def decode(self, codes: NDArray[np.int32]) -> Floats:
-        """Reconstructions (N, D) of codes (N, L), in the space of ``normalise``."""
+        """Reconstructions (N, D) of codes (N, L), or of the first of them, in the space of ``normalise``."""
         ...
 
     def relabelled(self, names: Sequence[NDArray[np.int32]]) -> Self:

@@ -65,7 +65,7 @@ class ResidualQuantizer(ABC):
 
     @abstractmethod
     def decode(self, codes: NDArray[np.int32]) -> Floats:
-        """Reconstructions (N, D) of codes (N, L), in the space of `normalise`."""
+        """Reconstructions (N, D) of codes (N, L), or of the first of them, in the space of `normalise`."""
 
     @abstractmethod
     def _train(self, x: Floats, labels: Labels | None) -> tuple[dict[str, Floats], int]:
@@ -117,8 +117,8 @@ class ResidualQuantizer(ABC):
         return Codes(np.concatenate(codes), np.concatenate(distances), np.concatenate(margins))
 
     def quantised(self, codes: NDArray[np.int32]) -> Floats:
-        """Latents (N, d) that codes (N, L) stand for: the sum over levels."""
-        return sum(codebook[codes[:, level]] for level, codebook in enumerate(self.codebooks))
+        """Latents (N, d) that codes (N, L), or the first of them, stand for: the sum over levels."""
+        return sum(codebook[level] for codebook, level in zip(self.codebooks, codes.T, strict=False))
 
     def relabelled(self, names: Sequence[NDArray[np.int32]]) -> Self:
         """The same model, in which code k of level l is called ``names[l][k]``."""

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from akt_spark.semantic.assign import assign
 from akt_spark.semantic.fit import fit, sample
 from akt_spark.semantic.kinds import load_quantizer
+from akt_spark.semantic.measures import OWN
 from akt_spark.semantic.reconstruction import reconstruction_measures
 from akt_spark.semantic.rqvae import RqVae
 
@@ -49,11 +50,14 @@ def test_unexplained_variance_is_that_of_numpy(
     rows = table(spark, vectors[:300]).repartition(3)
     coded = assign(rows, str(tmp_path / "model")).select("id", "codes").join(rows, on="id")
     labelled = coded.select("codes", F.col("codes").alias("random"), F.col("label").alias("leaf"), "vector")
-    own = next(reconstruction_measures(labelled, str(tmp_path / "model")))
-    x = fitted.normalise(vectors[:300])
-    error = np.square(x - fitted.decode(fitted.encode(vectors[:300]).codes)).sum()
-    expected = error / np.square(x - x.mean(axis=0)).sum()
-    assert np.isclose(own.value, expected, rtol=1e-5)
+    found = reconstruction_measures(labelled, str(tmp_path / "model"), 3)
+    own = {measure.level: measure.value for measure in found if measure.control == OWN}
+    x, codes = fitted.normalise(vectors[:300]), fitted.encode(vectors[:300]).codes
+    for level in (1, 2, 3):
+        quantised = sum(fitted.codebooks[n][codes[:, n]] for n in range(level))
+        error = np.square(x - fitted._mlp("decoder", quantised)).sum()
+        assert np.isclose(own[level], error / np.square(x - x.mean(axis=0)).sum(), rtol=1e-5)
+    assert own[0] == own[3] < own[2] < own[1]
 
 
 def test_the_sample_is_bounded_and_does_not_depend_on_partitions(spark: SparkSession, vectors: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from akt_spark.semantic.co_occurrence import co_occurrence_measures
 from akt_spark.semantic.health import Health, check
 from akt_spark.semantic.labelled import labelled_ids, shuffled
 from akt_spark.semantic.measures import CATEGORY, OWN, RANDOM, Measure
-from akt_spark.semantic.neighbours import nearest, neighbour_measures
+from akt_spark.semantic.neighbours import neighbour_measures
 from akt_spark.semantic.purity import purity_measures
 
 CODES = {"a": [0, 0], "b": [0, 0], "c": [0, 1], "d": [1, 1], "e": [1, 2], "f": [2, 2]}
@@ -140,23 +140,39 @@ def test_the_random_control_keeps_the_clusters_sizes_and_loses_their_meaning(spa
     assert found[RANDOM]["purity", 1] < 0.25  # chance: 0.1 and the luck of the largest
 
 
-def test_nearest_by_hand() -> None:
-    vectors = np.array([[1, 0], [2, 0.1], [0, 1], [0.1, 3], [-1, 0]], np.float32)
-    assert nearest(vectors, queries=3, k=1).tolist() == [[1], [0], [3]]
-
-
 def test_neighbour_agreement_is_one_where_codes_follow_directions(spark: SparkSession) -> None:
     random = np.random.default_rng(0)
     rows = [(f"i{n}", [n % 4, 0], (np.eye(4)[n % 4] + 0.1 * random.normal(size=4)).tolist()) for n in range(200)]
     coded = spark.createDataFrame(rows, "id STRING, codes ARRAY<INT>, vector ARRAY<FLOAT>")
     roles = coded.select("id", F.lit("none").alias("role"))
     labelled = labelled_ids(coded, roles, None).join(coded.select("id", "vector"), on="id")
-    found = values(
-        neighbour_measures(labelled, HealthConfig(neighbours=5, neighbour_queries=50, neighbour_pool=150), 2)
-    )
+    found = values(neighbour_measures(labelled, HealthConfig(neighbours=5, neighbour_queries=50), 2))
     assert found[OWN]["neighbour_agreement", 1] == found[OWN]["neighbour_agreement", 2] == 1.0
     assert 0.1 < found[RANDOM]["neighbour_agreement", 1] < 0.45
     assert found[CATEGORY] == {}
+
+
+def test_neighbours_are_looked_for_among_all_ids_whatever_the_batches(spark: SparkSession) -> None:
+    random = np.random.default_rng(1)
+    vectors, codes = random.normal(size=(300, 8)).astype(np.float32), random.integers(0, 3, (300, 2))
+    paths = [["a"] if n % 2 else ["a", f"b{n % 3}"] for n in range(300)]
+    rows = [(f"i{n:03d}", codes[n].tolist(), vectors[n].tolist(), paths[n]) for n in range(300)]
+    coded = spark.createDataFrame(rows, "id STRING, codes ARRAY<INT>, vector ARRAY<FLOAT>, path ARRAY<STRING>")
+    table = coded.withColumns({"random": F.col("codes"), "leaf": F.lit(None), "role": F.lit("none")}).repartition(3)
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "7")
+    try:
+        found = values(neighbour_measures(table, HealthConfig(neighbours=4, neighbour_queries=1000), 2))
+    finally:
+        spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    similarity = unit @ unit.T
+    np.fill_diagonal(similarity, -np.inf)
+    near = np.argsort(-similarity, axis=1)[:, :4]
+    for level in (1, 2):
+        same = (codes[near, :level] == codes[:, None, :level]).all(axis=2)
+        assert found[OWN]["neighbour_agreement", level] == pytest.approx(same.mean())
+        equal = [paths[n][:level] == paths[m][:level] for n in range(300) for m in near[n]]
+        assert found[CATEGORY]["neighbour_agreement", level] == pytest.approx(np.mean(equal))
 
 
 HEALTHY = {
