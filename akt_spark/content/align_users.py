@@ -101,8 +101,8 @@ def _notes(revision: str, metrics: dict[str, float], config: Config) -> list[str
     ]
     if metrics["recall_interest"] < metrics["recall_mean_pooled"]:
         notes.append(
-            "the mean of a user's clicks finds more next clicks than the model that was trained: longer histories, more "
-            "users (interest.max_users) or epochs (interest.epochs) may help"
+            "the mean of a user's clicks finds more next clicks than the model: more users (interest.max_users) "
+            "or epochs (interest.epochs) may help"
         )
     if metrics["recall_interest"] < metrics.get("recall_transformer", 0.0):
         notes.append("the transformer finds more next clicks: interest.model transformer costs less, every night")

@@ -77,6 +77,35 @@ def test_an_item_is_the_positive_of_so_many_pairs_an_epoch_and_of_others_in_the_
     assert first != second
 
 
+def test_the_loss_of_a_batch_by_hand():
+    """Of (0, 1), (2, 3), (0, 4) and (5, 4): 4 is no negative of 0 and 5, nor 1 of 0; q of an item is its share."""
+    train = np.array([[0, 1], [2, 3], [0, 4], [5, 4]])
+    data = PairData(np.eye(6, dtype=np.float32), train, train[:0], np.zeros(6, np.int64))
+    config = AlignmentConfig(batch_size=4, temperature=0.5, false_negative_margin=2.0)
+    batches = EpochBatches(data, KnownPairs(train, 6), None, config, 1)
+    vectors = torch.nn.functional.normalize(torch.randn(6, 3, generator=torch.Generator().manual_seed(1)), dim=1)
+    share = np.bincount(train.ravel(), minlength=6) / train.size
+    known = {(a, b) for a, b in train.tolist()} | {(b, a) for a, b in train.tolist()}
+
+    def one_way(pairs: list[tuple[int, int]]) -> float:
+        losses = []
+        for a, b in pairs:
+            logits = {}
+            for place, (other, j) in enumerate(pairs):
+                own = (other, j) == (a, b)
+                if own or not ((a, j) in known or j in (a, b)):
+                    logits[place] = float(vectors[a] @ vectors[j]) / 0.5 - np.log(share[j] + 1e-12)
+            exact = np.log(np.sum(np.exp(list(logits.values()))))
+            losses.append(exact - (float(vectors[a] @ vectors[b]) / 0.5 - np.log(share[b] + 1e-12)))
+        return float(np.mean(losses))
+
+    batch = batches[0]
+    pairs = [tuple(pair) for pair in batch.pairs.tolist()]
+    expected = (one_way(pairs) + one_way([(b, a) for a, b in pairs])) / 2
+    assert batch.items.tolist() == [0, 1, 2, 3, 4, 5]
+    assert batch.loss(vectors).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_an_untrained_head_keeps_the_raw_geometry():
     raw = torch.nn.functional.normalize(torch.randn(50, 8) @ torch.randn(8, 32), dim=-1)  # 8 real dimensions
     head = ProjectionHead(32, 16, 12).eval()

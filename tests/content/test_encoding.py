@@ -39,6 +39,25 @@ def test_results_keep_the_order_of_rows_though_batches_are_sorted_by_length_and_
     assert result.n_tokens.tolist() == [6, 1, 3, 1]
 
 
+def test_the_next_batch_is_read_while_the_model_computes(spec, monkeypatch):
+    encoder, second = spec.load("cpu"), threading.Event()
+    read, compute, waited = encoder.prepare, encoder.forward, []
+
+    def noted(texts, images):
+        if "second" in texts:
+            second.set()
+        return read(texts, images)
+
+    def waiting(prepared):
+        waited.append(second.wait(timeout=20))
+        return compute(prepared)
+
+    monkeypatch.setattr(encoder, "prepare", noted)
+    monkeypatch.setattr(encoder, "forward", waiting)
+    assert encoded(encoder, ["first", "second"], [None, b"x"]).errors == [None, None]  # two batches: one has photos
+    assert waited == [True, True]
+
+
 def test_a_vector_that_is_not_finite_is_an_error(spec, monkeypatch):
     encoder = spec.load("cpu")
     forward = encoder.forward

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save
 
+import akt_spark.content.train_staged as train_staged_module
 from akt_spark.content.staged import ABOUT, HEAD, ITEMS, PAIRS, TUNED
 from akt_spark.content.train_staged import CatalogueItems, train_folder, train_staged
 from content.conftest import small_config
@@ -62,12 +63,14 @@ def test_staged_items_stand_in_the_order_of_their_ids(data, tmp_path):
     assert items.images([4, 0, 3]) == [BLUE, None, RED]
 
 
-def test_a_task_trains_the_same_weights_as_the_driver(tiny, data, context, tmp_path):
+def test_a_task_trains_the_same_weights_as_the_driver(tiny, data, context, tmp_path, monkeypatch):
     config, spec = tiny
     driver, task = (staged(tmp_path / name, data) for name in ("driver", "task"))
     expected = train_folder(driver, spec, config)
     on_executor = config.model_copy(update={"alignment": config.alignment.model_copy(update={"run_on": "executor"})})
-    assert train_staged(replace(context, config=on_executor), task, spec) == expected
+    with monkeypatch.context() as patch:  # of this process; a task's has the function itself
+        patch.setattr(train_staged_module, "train_folder", lambda *_: pytest.fail("trained on the driver"))
+        assert train_staged(replace(context, config=on_executor), task, spec) == expected
     assert set(expected) >= {"recall_raw", "recall_head", "recall_aligned"}
     for model in (HEAD, TUNED):
         for file in ("weights.safetensors", "model.json"):

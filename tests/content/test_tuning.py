@@ -147,6 +147,20 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_equal_weights(
     assert not steps
 
 
+def test_the_epoch_that_found_most_pairs_is_the_one_that_is_kept(spec, data, monkeypatch):
+    config = CONFIG.model_copy(update={"lora": CONFIG.lora.model_copy(update={"epochs": 3})})
+    model, ends = aligner(spec, data, config), []
+
+    def scripted(self, vectors, pairs):
+        ends.append(weights(model))
+        return (0.2, 0.9, 0.1, 0.0, 0.0)[len(ends) - 1]  # after each epoch; then raw and aligned
+
+    monkeypatch.setattr(Alignment, "_recall", scripted)
+    assert train_tuned(model, data, config)["epoch"] == 2
+    assert_equal(weights(model), ends[1])
+    assert any(not torch.equal(ends[1][name], ends[2][name]) for name in ends[1])
+
+
 def test_training_stops_when_recall_does_not_rise_any_more(capsys):
     data = pair_data(planted=False)
     config = HEAD_CONFIG.model_copy(update={"patience": 2, "epochs": 20})
