@@ -20,7 +20,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from akt_spark.errors import AktError, MissingInput
+from akt_spark.errors import AktError, DataError, MissingInput
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "schemas"
 CONFLICT_ATTEMPTS = 5
@@ -254,6 +254,23 @@ class Lake:
         self.register(table)
         return DeltaTable.forPath(self.spark, self.path(table)).toDF().schema
 
+    def require_plain_files(self, table: str) -> None:
+        """Makes sure that a plain Parquet reader sees the rows that Spark sees, if the table is there.
+
+        Raises:
+            DataError: when it would not; it names the remedy.
+        """
+        if not self.exists(table):
+            return
+        features: Iterable[str] = self.spark.sql(f"DESCRIBE DETAIL delta.`{self.path(table)}`").head()["tableFeatures"]
+        unsafe = sorted({"deletionVectors", "columnMapping"} & set(features))
+        if unsafe:
+            raise DataError(
+                f"{table} at {self.path(table)} has {' and '.join(unsafe)}, which Parquet readers ignore: they would "
+                "see deleted or misnamed values. Delete the table's folder and run "
+                f"jobs/{Table.load(table).writer}.py again"
+            )
+
     def _conform(self, table: str, rows: DataFrame) -> DataFrame:
         """Selects exactly the declared columns in their order; refuses missing or extra ones."""
         self.register(table)
@@ -309,9 +326,3 @@ class Lake:
 
 def _equal(key: Iterable[str]) -> str:
     return " AND ".join(f"old.{name} <=> new.{name}" for name in key)
-
-
-def unsafe_for_parquet_readers(spark: SparkSession, path: str) -> list[str]:
-    """Table features with which a plain Parquet reader would see wrong rows."""
-    features: Iterable[str] = spark.sql(f"DESCRIBE DETAIL delta.`{path}`").head()["tableFeatures"]
-    return sorted({"deletionVectors", "columnMapping"} & set(features))

@@ -156,11 +156,12 @@ def assign_in_spark(model: str, file: str) -> dict[str, float]:
 
     from akt_spark.config import SparkConfig
     from akt_spark.semantic.assign import assign
+    from akt_spark.semantic.vector_files import located
     from akt_spark.session import spark_session
 
     settings = {"spark.ui.enabled": "false", "spark.driver.memory": "3g"}
     spark = spark_session(SparkConfig(master=f"local[{CORES}]", settings=settings), "benchmark of quantisers")
-    rows = spark.read.parquet(file)
+    rows = located(spark.read.parquet(file))
     rows = rows.withColumns({"content_hash": F.lit("h"), "label": F.lit(None).cast("string")})
     measured = (F.count("*"), F.sum("margin"), F.max("sid"))
     assign(rows.where(F.col("id").endswith("7")), model).agg(*measured).collect()

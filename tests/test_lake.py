@@ -8,8 +8,8 @@ import duckdb
 import polars
 import pytest
 
-from akt_spark.errors import AktError, MissingInput
-from akt_spark.lake import BuiltOn, Lake, Table, declared_tables, unsafe_for_parquet_readers
+from akt_spark.errors import AktError, DataError, MissingInput
+from akt_spark.lake import BuiltOn, Lake, Table, declared_tables
 
 
 def ids(spark, *pairs):
@@ -156,12 +156,14 @@ def test_other_engines_read_the_same_rows_by_path(spark, lake):
     assert tuple(named) == expected
 
 
-def test_tables_that_plain_parquet_readers_must_not_see_are_recognised(spark, lake, tmp_path):
+def test_tables_that_plain_parquet_readers_must_not_see_are_refused(spark, lake):
     lake.append("training.items", spark.createDataFrame([], lake.schema("training.items")))
-    assert unsafe_for_parquet_readers(spark, lake.path("training.items")) == []
-    path = str(tmp_path / "vectors")
+    lake.require_plain_files("training.items")
+    lake.require_plain_files("training.samples")  # there is none yet
+    path = lake.path("training.users")
     spark.range(10).write.format("delta").option("delta.enableDeletionVectors", "true").save(path)
-    assert unsafe_for_parquet_readers(spark, path) == ["deletionVectors"]
+    with pytest.raises(DataError, match=r"training.users at .* has deletionVectors, .* run jobs/build_samples.py"):
+        lake.require_plain_files("training.users")
 
 
 def test_two_lakes_do_not_share_tables(spark, lake, tmp_path):

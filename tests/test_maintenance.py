@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from akt_spark.config import MaintenanceConfig
-from akt_spark.lake import Lake, unsafe_for_parquet_readers
+from akt_spark.lake import Lake
 from akt_spark.maintenance.maintain import maintain
 
 pytestmark = pytest.mark.night  # three nights of commits, and VACUUM over all of them
@@ -215,10 +215,10 @@ def test_a_killed_run_is_finished_by_the_next_and_one_more_changes_nothing(maint
     assert maintained["again"] == ["runs: 2 kept, 1 no longer kept"]
 
 
-def test_compaction_leaves_one_file_that_any_parquet_reader_can_read(spark, old, maintained):
+def test_compaction_leaves_one_file_that_any_parquet_reader_can_read(old, maintained):
     assert len(old.lake.read("features.item_index").inputFiles()) == 1
     assert old.lake.version("features.item_index") == len(NIGHTS) + 1  # VACUUM makes no version
-    assert unsafe_for_parquet_readers(spark, old.lake.path("features.item_index")) == []
+    old.lake.require_plain_files("features.item_index")
 
 
 def test_nothing_is_kept_for_less_than_a_week():

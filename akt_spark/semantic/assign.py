@@ -1,4 +1,4 @@
-"""Assignment of semantic IDs in Spark: every Python worker loads the quantiser once."""
+"""Assignment of semantic IDs in Spark: every Python worker loads the quantiser once, and reads the vectors itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 
 from akt_spark.semantic.arithmetic import Floats
 from akt_spark.semantic.kinds import load_quantizer
-from akt_spark.semantic.quantizer import Quantizer
+from akt_spark.semantic.vector_files import VectorFiles, by_file
 
 IDS = "id STRING, content_hash STRING, sid STRING, codes ARRAY<INT>, offset_codes ARRAY<INT>"
 ASSIGNED = f"{IDS}, distance FLOAT, margin FLOAT"
@@ -23,30 +23,26 @@ loaded = lru_cache(maxsize=2)(load_quantizer)  # lives as long as the worker: th
 
 
 def assign(vectors: DataFrame, path: str) -> DataFrame:
-    """Semantic IDs of ``vectors`` (id, content_hash, vector, label), all vectors finite and of the fitted length.
+    """Semantic IDs of ``vectors``, all of them finite and of the fitted length.
 
     Args:
+        vectors: id, content_hash, label; file and row, where the column ``vector`` lies (`located`).
         path: folder of the quantiser, the same on every executor.
 
     Returns:
         id, content_hash, sid (``12-7-3``), codes, offset_codes (code + sizes of the levels before), distance, margin.
     """
-    rows = vectors.select("id", "content_hash", "vector", "label")
+    rows = by_file(vectors.select("id", "content_hash", "label", "file", "row"))
     return rows.mapInArrow(partial(_encode, path=path), ASSIGNED)
 
 
-def matrix(vectors: pa.ListArray, rows: int) -> Floats:
-    """A list column of equal lengths as an array (rows, D)."""
-    return np.asarray(vectors.flatten(), dtype=np.float32).reshape(rows, -1)
-
-
 def _encode(batches: Iterator[pa.RecordBatch], path: str) -> Iterator[pa.RecordBatch]:
-    quantizer: Quantizer = loaded(path)
+    quantizer, files = loaded(path), VectorFiles("vector")
     for batch in batches:
         if batch.num_rows == 0:
             continue
         labels = batch.column("label").to_numpy(zero_copy_only=False)
-        found = quantizer.encode(matrix(batch.column("vector"), batch.num_rows), labels)
+        found = quantizer.encode(_vectors(files, batch), labels)
         offsets = np.cumsum([0, *quantizer.sizes[:-1]], dtype=np.int32)
         columns = [batch.column("id"), batch.column("content_hash"), _sids(found.codes)]
         columns += [
@@ -56,6 +52,18 @@ def _encode(batches: Iterator[pa.RecordBatch], path: str) -> Iterator[pa.RecordB
             pa.array(found.margin),
         ]
         yield pa.RecordBatch.from_arrays(columns, names=NAMES)
+
+
+def _vectors(files: VectorFiles, batch: pa.RecordBatch) -> Floats:
+    """(N, D) of a batch in the order of files and rows."""
+    file, row = batch.column("file").dictionary_encode(), batch.column("row").to_numpy()
+    number = file.indices.to_numpy()
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    parts = [
+        files.read(file.dictionary[int(number[rows[0]])].as_py(), row[rows])
+        for rows in np.split(np.arange(len(row)), starts[1:])
+    ]
+    return np.concatenate(parts)
 
 
 def _sids(codes: NDArray[np.int32]) -> pa.StringArray:

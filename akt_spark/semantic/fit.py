@@ -12,11 +12,11 @@ from pyspark.sql import functions as F
 
 from akt_spark.config import QuantizerConfig, fingerprint
 from akt_spark.semantic.arithmetic import Floats
-from akt_spark.semantic.assign import matrix
 from akt_spark.semantic.kinds import CONTROLS, new_quantizer
 from akt_spark.semantic.quantizer import Labels
 from akt_spark.semantic.relabel import published_sample, relabelled
 from akt_spark.semantic.sizing import choose_sizes
+from akt_spark.semantic.vector_files import matrix
 
 HASH_STEPS = 1_000_000_000
 

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from akt_spark.content.registry import current
 from akt_spark.errors import DataError
 from akt_spark.lake import Lake
+from akt_spark.semantic.vector_files import located
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Vectors:
 
     Attributes:
         revision: the revision.
-        usable: id, content_hash, vector; every vector has the encoder's length and finite numbers.
+        usable: id, content_hash, vector, file, row (`vector_files.located`); every vector has the encoder's length and
+            finite numbers.
         count: rows of ``usable``.
         unusable: id, content_hash, vector, problem: the other rows.
         excluded: how many of these, by problem.
@@ -41,9 +43,12 @@ def usable_vectors(lake: Lake, entity: str, ds: date) -> Vectors:
     """
     encoder = current(lake, entity, ds)
     table = f"content.{entity}_embeddings"
-    rows = lake.read_rows(table).where(F.col("revision") == encoder.revision)
+    lake.require_plain_files(table)
+    rows = located(lake.read_rows(table)).where(F.col("revision") == encoder.revision)
     judged = rows.select(
-        F.col(f"{entity}_id").alias("id"), "content_hash", "vector", _problem(encoder.dim).alias("problem")
+        F.col(f"{entity}_id").alias("id"),
+        *("content_hash", "vector", "file", "row"),
+        _problem(encoder.dim).alias("problem"),
     )
     counts = {row["problem"]: row["count"] for row in judged.groupBy("problem").count().collect()}
     good = counts.pop(None, 0)
@@ -52,7 +57,7 @@ def usable_vectors(lake: Lake, entity: str, ds: date) -> Vectors:
         raise DataError(
             f"{table} has no usable vector of revision {encoder.revision} ({found}): run jobs/embed.py again"
         )
-    usable = judged.where(F.col("problem").isNull()).drop("problem")
+    usable = (judged.where(F.col("problem").isNull()) if counts else judged).drop("problem")
     return Vectors(encoder.revision, usable, good, judged.where(F.col("problem").isNotNull()), counts)
 
 

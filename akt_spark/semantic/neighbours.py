@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 
 from akt_spark.config import HealthConfig
 from akt_spark.semantic.arithmetic import Floats
-from akt_spark.semantic.assign import matrix
 from akt_spark.semantic.measures import CATEGORY, OWN, RANDOM, Measure
+from akt_spark.semantic.vector_files import matrix
 
 COLUMN = {OWN: "codes", RANDOM: "random", CATEGORY: "path"}
 CANDIDATES = "query INT, similarity FLOAT, id STRING, " + ", ".join(f"{control} INT" for control in COLUMN)

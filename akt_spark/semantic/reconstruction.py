@@ -12,9 +12,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from akt_spark.semantic.arithmetic import Floats
-from akt_spark.semantic.assign import loaded, matrix
+from akt_spark.semantic.assign import loaded
 from akt_spark.semantic.measures import CATEGORY, OWN, RANDOM, Measure
 from akt_spark.semantic.quantizer import Quantizer
+from akt_spark.semantic.vector_files import matrix
 
 MOMENTS = ("n", "total", "squares")
 

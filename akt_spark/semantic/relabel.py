@@ -15,8 +15,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy.optimize import linear_sum_assignment
 
-from akt_spark.semantic.assign import matrix
 from akt_spark.semantic.quantizer import Quantizer
+from akt_spark.semantic.vector_files import matrix
 
 Names = list[NDArray[np.int32]]  # one array a level: the name of every code
 

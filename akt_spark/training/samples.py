@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from akt_spark.errors import DataError, MissingInput
-from akt_spark.lake import Lake, Table, unsafe_for_parquet_readers
+from akt_spark.lake import Lake, Table
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def pinned_files(lake: Lake, table: str, version: int) -> list[str]:
         MissingInput: when the table has no rows.
         DataError: when a plain Parquet reader would see other rows than Spark does.
     """
-    _refuse_unsafe(lake, table)
+    lake.require_plain_files(table)
     files = sorted(_url(file) for file in lake.read(table, version).inputFiles())
     if not files:
         raise MissingInput(table, Table.load(table).writer, "is empty")
@@ -56,7 +56,7 @@ def pinned_splits(lake: Lake, version: int) -> dict[str, Split]:
         DataError: when a plain Parquet reader would see other rows than Spark does, or a file mixes splits.
     """
     table = "training.samples"
-    _refuse_unsafe(lake, table)
+    lake.require_plain_files(table)
     files = _count_files(lake.read(table, version)).collect()
     if not files:
         raise MissingInput(table, Table.load(table).writer, "is empty")
@@ -75,15 +75,6 @@ def _count_files(samples: DataFrame) -> DataFrame:
 def _split(files: list) -> Split:
     blocks = tuple(Block(_url(file["url"]), file["rows"]) for file in files)
     return Split(blocks, sum(block.rows for block in blocks), sum(file["clicks"] for file in files))
-
-
-def _refuse_unsafe(lake: Lake, table: str) -> None:
-    unsafe = unsafe_for_parquet_readers(lake.spark, lake.path(table)) if lake.exists(table) else []
-    if unsafe:
-        raise DataError(
-            f"{table} at {lake.path(table)} has {' and '.join(unsafe)}, which Parquet readers ignore: they would see "
-            f"deleted or misnamed values. Delete the table's folder and run jobs/{Table.load(table).writer}.py again"
-        )
 
 
 def _url(spark_file: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -57,3 +58,23 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 def submit(*arguments: str) -> subprocess.CompletedProcess[str]:
     """``spark-submit`` with arguments."""
     return run("spark-submit", *arguments)
+
+
+def run_until_killed(arguments: list[str], at: str) -> None:
+    """Starts a job and kills it and all its processes when it prints a text."""
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=REPOSITORY,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        output = []
+        for line in process.stdout:
+            output.append(line)
+            if at in line:
+                os.killpg(process.pid, signal.SIGKILL)
+                return
+    raise AssertionError(f"the job ended without printing '{at}':\n{''.join(output)}")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 
 import duckdb
 import pytest
 import readme
-from jobs_night import Night
+from jobs_night import Night, environment
 from pyspark.sql import SparkSession
 
 from akt_spark.catalog import catalog_statements
@@ -42,6 +45,22 @@ def test_spark_and_duckdb_give_the_same_answers(
         found = duck.execute(query)
         assert spark.sql(query).columns == [column[0] for column in found.description], query
         assert [tuple(map(plain, row)) for row in rows] == [tuple(map(plain, row)) for row in found.fetchall()], query
+
+
+@pytest.mark.night
+def test_spark_sql_understands_every_query_as_the_page_has_it_typed_in(night: Night, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    shutil.copytree(night.lake, lake)
+    for query in QUERIES:
+        done = subprocess.run(
+            ["make", "sql", f"LAKE={lake}", f"QUERY={' '.join(query.split())}"],
+            cwd=readme.REPOSITORY,
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.strip() or any(table in query for table in MAY_BE_EMPTY), query
 
 
 def test_tables_without_rows_have_their_columns_in_duckdb(duck: duckdb.DuckDBPyConnection) -> None:

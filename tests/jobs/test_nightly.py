@@ -1,18 +1,14 @@
 """A whole night of the shop by spark-submit: it finds what was planted, repeats nothing, and survives being killed."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import deltalake
 import pandas as pd
 import pytest
 import readme
-from jobs_night import DS, REPOSITORY, VARIANTS, environment, run, submit
+from jobs_night import DS, VARIANTS, run, run_until_killed, submit
 from sklearn.metrics import adjusted_mutual_info_score
 
 
@@ -124,7 +120,7 @@ def test_a_killed_night_goes_on_where_it_stopped_and_ends_the_same(night, tmp_pa
         shutil.rmtree(lake / undone)
     arguments = ["jobs/nightly.py", "--conf-file", str(night.config), "--ds", DS]
     arguments += ["--set", f"lake.root={lake}", "--set", f"report.path={tmp_path / 'report'}"]
-    _run_until_killed(arguments, at="base seed 1, epoch 1")
+    run_until_killed(arguments, at="base seed 1, epoch 1")
     again = submit(*arguments)
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.count("nothing to do") == 7, again.stdout  # ingest to build_samples
@@ -133,26 +129,6 @@ def test_a_killed_night_goes_on_where_it_stopped_and_ends_the_same(night, tmp_pa
     expected = rows(night, "serving.predictions").sort_values(key, ignore_index=True)
     found = deltalake.DeltaTable(str(lake / "serving/predictions")).to_pandas().sort_values(key, ignore_index=True)
     pd.testing.assert_frame_equal(found[[*key, "score"]], expected[[*key, "score"]])
-
-
-def _run_until_killed(arguments: list[str], at: str) -> None:
-    """Starts a job and kills it and all its processes when it prints a text."""
-    with subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=REPOSITORY,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        output = []
-        for line in process.stdout:
-            output.append(line)
-            if at in line:
-                os.killpg(process.pid, signal.SIGKILL)
-                return
-    raise AssertionError(f"the job ended without printing '{at}':\n{''.join(output)}")
 
 
 def test_analysts_see_tables_and_views_by_name_and_the_readmes_queries_answer(night, spark, named):

@@ -3,9 +3,10 @@
 import shutil
 
 import deltalake
+import pandas as pd
 import pytest
 import readme
-from jobs_night import DS, run, submit
+from jobs_night import DS, run, run_until_killed, submit
 
 PAGE = "docs/publishing.md"
 
@@ -41,6 +42,38 @@ def test_a_codebook_is_listed_compared_promoted_and_rolled_back_as_the_page_says
     assert code == 3 and "was published before" in said, said
 
 
-def books(lake):
+@pytest.mark.night
+@pytest.mark.parametrize("at", ["fitting a codebook of items", "step 60/200", "fitting a codebook of users"])
+def test_semantic_ids_that_are_killed_on_the_way_are_finished_by_the_next_run(night, tmp_path, at):
+    """With SIGKILL: before the fit of items, in it, and when those of items are out and those of users are not."""
+    lakes = [tmp_path / "killed", tmp_path / "whole"]
+    other = ("--set", "semantic.item.seed=5", "--set", "semantic.user.seed=5")
+    jobs = []
+    for lake in lakes:
+        shutil.copytree(night.lake, lake)
+        jobs.append(["jobs/build_semantic_ids.py", "--conf-file", str(night.config), "--ds", DS])
+        jobs[-1] += ["--set", f"lake.root={lake}", *other]
+    before = published(lakes[0], "user")
+    run_until_killed(jobs[0], at)
+    assert published(lakes[0], "user") == before
+    for job in jobs:
+        done = submit(*job)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for entity in ("item", "user"):
+        (killed, whole) = (ids(lake, entity) for lake in lakes)
+        pd.testing.assert_frame_equal(killed, whole)
+        assert published(lakes[0], entity) == published(lakes[1], entity) != before
+
+
+def ids(lake, entity):
+    table = deltalake.DeltaTable(str(lake / f"semantic/{entity}_ids")).to_pandas()
+    return table.sort_values(["codebook_version", f"{entity}_id"], ignore_index=True)
+
+
+def published(lake, entity):
+    return set(books(lake, entity).query("status == 'published'").codebook_version)
+
+
+def books(lake, entity="item"):
     table = deltalake.DeltaTable(str(lake / "semantic/codebooks")).to_pandas()
-    return table[table.entity == "item"]
+    return table[table.entity == entity]

@@ -4,7 +4,8 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from pyspark.sql import SparkSession
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from akt_spark.semantic.assign import assign
@@ -13,6 +14,7 @@ from akt_spark.semantic.kinds import load_quantizer
 from akt_spark.semantic.measures import OWN
 from akt_spark.semantic.reconstruction import reconstruction_measures
 from akt_spark.semantic.rqvae import RqVae
+from akt_spark.semantic.vector_files import located
 
 from .conftest import SMALL
 
@@ -24,6 +26,13 @@ def table(spark: SparkSession, vectors: np.ndarray):
     return spark.createDataFrame(rows, SCHEMA)
 
 
+def stored(rows: DataFrame, folder: Path, **options: object) -> DataFrame:
+    """The rows as a table of files holds them."""
+    path = str(folder / "vectors, 100% of them")
+    rows.write.options(**options).parquet(path)
+    return located(rows.sparkSession.read.parquet(path))
+
+
 def roles(spark: SparkSession):
     return spark.createDataFrame([("i00000", "teacher"), ("i00001", "student")], "id STRING, role STRING")
 
@@ -32,7 +41,7 @@ def test_spark_assigns_what_one_process_assigns(
     spark: SparkSession, fitted: RqVae, vectors: np.ndarray, tmp_path: Path
 ) -> None:
     fitted.save(tmp_path / "model")
-    rows = table(spark, vectors[:300]).repartition(3)
+    rows = stored(table(spark, vectors[:300]).repartition(3), tmp_path)
     assigned = assign(rows, str(tmp_path / "model")).orderBy("id").collect()
     expected = fitted.encode(vectors[:300])
     assert [row["codes"] for row in assigned] == expected.codes.tolist()
@@ -43,11 +52,31 @@ def test_spark_assigns_what_one_process_assigns(
     assert first["offset_codes"] == [codes[0], 16 + codes[1], 24 + codes[2]]  # sizes 16, 8, 8
 
 
+def test_vectors_are_read_from_any_rows_of_any_row_group(
+    spark: SparkSession, fitted: RqVae, vectors: np.ndarray, tmp_path: Path
+) -> None:
+    """Files of many row groups, rows between with another length or none, and only some of the rows wanted."""
+    fitted.save(tmp_path / "model")
+    given = table(spark, vectors)
+    others = given.select("id", "content_hash", F.slice("vector", 1, 5).alias("vector"), "label").limit(700)
+    others = others.withColumns({"id": F.concat(F.lit("short"), "id")})
+    missing = others.withColumns({"id": F.concat(F.lit("no"), "id"), "vector": F.lit(None).cast("array<float>")})
+    mixed = given.unionByName(others).unionByName(missing).repartition(3)
+    rows = stored(mixed, tmp_path, **{"parquet.block.size": 50_000, "parquet.page.size": 1_000})
+    groups = [pq.ParquetFile(file).num_row_groups for file in (tmp_path / "vectors, 100% of them").glob("*.parquet")]
+    assert max(groups) > 1
+    wanted = rows.where(F.col("id").startswith("i") & (F.crc32("id") % 3 != 0)).orderBy(F.xxhash64("id"))
+    assigned = {row["id"]: row["codes"] for row in assign(wanted, str(tmp_path / "model")).collect()}
+    expected = {f"i{n:05d}": codes for n, codes in enumerate(fitted.encode(vectors).codes.tolist())}
+    assert len(vectors) / 2 < len(assigned) < len(vectors)
+    assert assigned == {name: expected[name] for name in assigned}
+
+
 def test_unexplained_variance_is_that_of_numpy(
     spark: SparkSession, fitted: RqVae, vectors: np.ndarray, tmp_path: Path
 ) -> None:
     fitted.save(tmp_path / "model")
-    rows = table(spark, vectors[:300]).repartition(3)
+    rows = stored(table(spark, vectors[:300]).repartition(3), tmp_path)
     coded = assign(rows, str(tmp_path / "model")).select("id", "codes").join(rows, on="id")
     labelled = coded.select("codes", F.col("codes").alias("random"), F.col("label").alias("leaf"), "vector")
     found = reconstruction_measures(labelled, str(tmp_path / "model"), 3)
