@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from string import Template
 from typing import TypeVar
+from urllib.parse import unquote
 
 from delta.tables import DeltaTable
 from py4j.java_gateway import JavaObject
@@ -254,6 +255,19 @@ class Lake:
         self.register(table)
         return DeltaTable.forPath(self.spark, self.path(table)).toDF().schema
 
+    def files(self, table: str, version: int | None = None) -> list[str]:
+        """URLs (`file_url`) of exactly the Parquet files that make up a table, at the version that `read` gives.
+
+        Raises:
+            MissingInput: when the table has no rows.
+            DataError: when a plain Parquet reader would see other rows than Spark does.
+        """
+        self.require_plain_files(table)
+        files = sorted(file_url(file) for file in self.read(table, version).inputFiles())
+        if not files:
+            raise MissingInput(table, Table.load(table).writer, "is empty")
+        return files
+
     def require_plain_files(self, table: str) -> None:
         """Makes sure that a plain Parquet reader sees the rows that Spark sees, if the table is there.
 
@@ -326,3 +340,11 @@ class Lake:
 
 def _equal(key: Iterable[str]) -> str:
     return " AND ".join(f"old.{name} <=> new.{name}" for name in key)
+
+
+def file_url(spark_file: str) -> str:
+    """A file as Spark names it, with ``file:///...`` where it is local, and not percent-encoded: Spark encodes local
+    names and writes ``file:/``; Parquet readers take names as they are."""
+    if spark_file.startswith("file:"):
+        return "file:///" + unquote(spark_file.removeprefix("file:").lstrip("/"))
+    return spark_file

@@ -161,7 +161,7 @@ def assign_in_spark(model: str, file: str) -> dict[str, float]:
 
     settings = {"spark.ui.enabled": "false", "spark.driver.memory": "3g"}
     spark = spark_session(SparkConfig(master=f"local[{CORES}]", settings=settings), "benchmark of quantisers")
-    rows = located(spark.read.parquet(file))
+    rows = located(spark, [file])
     rows = rows.withColumns({"content_hash": F.lit("h"), "label": F.lit(None).cast("string")})
     measured = (F.count("*"), F.sum("margin"), F.max("sid"))
     assign(rows.where(F.col("id").endswith("7")), model).agg(*measured).collect()

@@ -43,8 +43,7 @@ def usable_vectors(lake: Lake, entity: str, ds: date) -> Vectors:
     """
     encoder = current(lake, entity, ds)
     table = f"content.{entity}_embeddings"
-    lake.require_plain_files(table)
-    rows = located(lake.read_rows(table)).where(F.col("revision") == encoder.revision)
+    rows = located(lake.spark, lake.files(table), lake.schema(table)).where(F.col("revision") == encoder.revision)
     judged = rows.select(
         F.col(f"{entity}_id").alias("id"),
         *("content_hash", "vector", "file", "row"),

@@ -6,24 +6,28 @@ Spark is where a vector lies (file and row), and Python reads the column as it i
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlparse
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
+from akt_spark.lake import file_url
 from akt_spark.semantic.arithmetic import Floats
 
 BLOCK_ROWS = 100_000  # rows of a file that one task reads: about a row group of vectors
 
 
-def located(table: DataFrame) -> DataFrame:
-    """Rows of a table as it is read, with the columns file and row: where each of them lies."""
-    return table.withColumns({"file": F.col("_metadata.file_path"), "row": F.col("_metadata.row_index")})
+def located(spark: SparkSession, files: Sequence[str], schema: StructType | None = None) -> DataFrame:
+    """Rows of Parquet files, with the columns file and row: where each of them lies. Delta does not tell."""
+    reader = spark.read if schema is None else spark.read.schema(schema)
+    place = {"file": F.col("_metadata.file_path"), "row": F.col("_metadata.row_index")}
+    return reader.parquet(*files).withColumns(place)
 
 
 def by_file(rows: DataFrame) -> DataFrame:
@@ -54,11 +58,10 @@ class VectorFiles:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _open(self, url: str) -> None:
-        path = unquote(url)  # Spark percent-encodes names
-        if urlparse(url).scheme in ("", "file"):
-            self._file = pq.ParquetFile(urlparse(path).path)
+        if url.startswith("file:"):
+            self._file = pq.ParquetFile(file_url(url).removeprefix("file://"))
         else:
-            files, place = pyarrow.fs.FileSystem.from_uri(path)
+            files, place = pyarrow.fs.FileSystem.from_uri(url)
             self._file = pq.ParquetFile(files.open_input_file(place))
         sizes = [self._file.metadata.row_group(n).num_rows for n in range(self._file.num_row_groups)]
         self._starts = np.cumsum([0, *sizes[:-1]])

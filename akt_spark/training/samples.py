@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import unquote
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from akt_spark.errors import DataError, MissingInput
-from akt_spark.lake import Lake, Table
+from akt_spark.lake import Lake, Table, file_url
 
 
 @dataclass(frozen=True)
@@ -32,20 +31,6 @@ class Split:
     blocks: tuple[Block, ...]
     rows: int
     clicks: int
-
-
-def pinned_files(lake: Lake, table: str, version: int) -> list[str]:
-    """URLs of exactly the files that make up one version of a table.
-
-    Raises:
-        MissingInput: when the table has no rows.
-        DataError: when a plain Parquet reader would see other rows than Spark does.
-    """
-    lake.require_plain_files(table)
-    files = sorted(_url(file) for file in lake.read(table, version).inputFiles())
-    if not files:
-        raise MissingInput(table, Table.load(table).writer, "is empty")
-    return files
 
 
 def pinned_splits(lake: Lake, version: int) -> dict[str, Split]:
@@ -73,12 +58,5 @@ def _count_files(samples: DataFrame) -> DataFrame:
 
 
 def _split(files: list) -> Split:
-    blocks = tuple(Block(_url(file["url"]), file["rows"]) for file in files)
+    blocks = tuple(Block(file_url(file["url"]), file["rows"]) for file in files)
     return Split(blocks, sum(block.rows for block in blocks), sum(file["clicks"] for file in files))
-
-
-def _url(spark_file: str) -> str:
-    """Spark percent-encodes local names and writes ``file:/``; Parquet readers take names as they are."""
-    if spark_file.startswith("file:"):
-        return "file:///" + unquote(spark_file.removeprefix("file:").lstrip("/"))
-    return spark_file

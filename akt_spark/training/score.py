@@ -16,7 +16,6 @@ from akt_spark.stage import Context, Outcome
 from akt_spark.training.checkpoint import load_ranker
 from akt_spark.training.lookup import load_lookup
 from akt_spark.training.reader import COLUMNS, to_arrays, to_batch
-from akt_spark.training.samples import pinned_files
 
 SAMPLES, PREDICTIONS, CHECKPOINTS = "training.samples", "serving.predictions", "training.checkpoints"
 SCHEMA = "variant STRING, seed INT, sample_id STRING, user_idx INT, item_idx INT, label FLOAT, score FLOAT"
@@ -47,8 +46,8 @@ def run(ctx: Context) -> Outcome:
     samples_version, items_version, users_version = versions.pop()
     models = Models(
         tuple((row.variant, row.seed, row.path) for row in trained),
-        tuple(pinned_files(ctx.lake, "training.items", items_version)),
-        tuple(pinned_files(ctx.lake, "training.users", users_version)),
+        tuple(ctx.lake.files("training.items", items_version)),
+        tuple(ctx.lake.files("training.users", users_version)),
     )
     samples = ctx.lake.read(SAMPLES, samples_version).where(F.col("split") == "test").select("sample_id", *COLUMNS)
     count = samples.count()

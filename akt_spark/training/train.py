@@ -20,7 +20,7 @@ from akt_spark.training.launch import launch
 from akt_spark.training.plan import Plan, Training
 from akt_spark.training.progress import shown
 from akt_spark.training.ranks import train_all
-from akt_spark.training.samples import Split, pinned_files, pinned_splits
+from akt_spark.training.samples import Split, pinned_splits
 
 SAMPLES, ITEMS, USERS = "training.samples", "training.items", "training.users"
 CHECKPOINTS, CURVES, GATES = "training.checkpoints", "training.curves", "training.gates"
@@ -67,8 +67,8 @@ def _plan(ctx: Context) -> tuple[Plan, dict[str, Split]]:
         settings=ctx.config.training,
         train=splits["train"].blocks,
         validation=splits["validation"].blocks,
-        item_files=tuple(pinned_files(ctx.lake, ITEMS, versions[ITEMS])),
-        user_files=tuple(pinned_files(ctx.lake, USERS, versions[USERS])),
+        item_files=tuple(ctx.lake.files(ITEMS, versions[ITEMS])),
+        user_files=tuple(ctx.lake.files(USERS, versions[USERS])),
         versions=versions,
         log=str(ctx.lake.artifact("rankers", ctx.run_id, "progress.log")),
     )

@@ -30,7 +30,7 @@ def stored(rows: DataFrame, folder: Path, **options: object) -> DataFrame:
     """The rows as a table of files holds them."""
     path = str(folder / "vectors, 100% of them")
     rows.write.options(**options).parquet(path)
-    return located(rows.sparkSession.read.parquet(path))
+    return located(rows.sparkSession, [path])
 
 
 def roles(spark: SparkSession):

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from akt_spark.errors import DataError, MissingInput
 from akt_spark.training.reader import ordered_batches
-from akt_spark.training.samples import pinned_files, pinned_splits
+from akt_spark.training.samples import pinned_splits
 from training.conftest import sample_table, write_samples
 
 SAMPLES = "training.samples"
@@ -59,7 +59,7 @@ def test_tables_that_parquet_readers_misread_are_refused(lake, property_name, fe
     lake.register(SAMPLES)
     value = "name" if feature == "columnMapping" else "true"
     lake.spark.sql(f"ALTER TABLE {SAMPLES} SET TBLPROPERTIES ('{property_name}' = '{value}')")
-    for pin in (lambda version: pinned_splits(lake, version), lambda version: pinned_files(lake, SAMPLES, version)):
+    for pin in (lambda version: pinned_splits(lake, version), lambda version: lake.files(SAMPLES, version)):
         with pytest.raises(DataError, match=feature):
             pin(lake.version(SAMPLES))
 
@@ -71,4 +71,4 @@ def test_missing_and_empty_samples_name_the_job(lake) -> None:
     with pytest.raises(MissingInput, match="is empty"):
         pinned_splits(lake, 0)
     with pytest.raises(MissingInput, match="is empty"):
-        pinned_files(lake, SAMPLES, 0)
+        lake.files(SAMPLES, 0)

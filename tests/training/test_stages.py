@@ -17,7 +17,7 @@ from akt_spark.training.checkpoint import load_ranker
 from akt_spark.training.lookup import load_lookup
 from akt_spark.training.plan import Plan
 from akt_spark.training.reader import ordered_batches
-from akt_spark.training.samples import Split, pinned_files, pinned_splits
+from akt_spark.training.samples import Split, pinned_splits
 from training.conftest import ITEMS, TINY, USERS, lookup_table, write_samples
 
 RUN = "run_id = '2024-01-31'"
@@ -118,7 +118,7 @@ def test_scores_are_those_of_the_model(night) -> None:
     assert predictions.count() == outcome.rows_out == 2 * 40
     splits = pinned_splits(ctx.lake, ctx.lake.version("training.samples"))
     lookups = [
-        load_lookup(pinned_files(ctx.lake, f"training.{entity}s", ctx.lake.version(f"training.{entity}s")), entity)
+        load_lookup(ctx.lake.files(f"training.{entity}s", ctx.lake.version(f"training.{entity}s")), entity)
         for entity in ("item", "user")
     ]
     for checkpoint in ctx.lake.read("training.checkpoints").collect():
