@@ -6,6 +6,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from akt_spark.lake import Lake
+from akt_spark.semantic.vector_files import by_file
 from akt_spark.stage import Context
 
 
@@ -17,10 +18,16 @@ def ids_of(lake: Lake, entity: str, version: str) -> DataFrame:
 
 
 def unassigned(vectors: DataFrame, old: DataFrame, reassign: bool) -> DataFrame:
-    """The vectors of ids without an ID, and where asked of those whose content is another than that of their ID."""
-    if not reassign:
-        return vectors.join(old.select("id"), on="id", how="left_anti")
-    return vectors.join(old.select("id", "content_hash"), on=["id", "content_hash"], how="left_anti")
+    """The vectors of ids without an ID, and where asked of those whose content is another than that of their ID.
+
+    Args:
+        vectors: id, content_hash, file, row, ...
+        old: id, content_hash.
+    """
+    if old.isEmpty():
+        return vectors
+    known = ["id", "content_hash"] if reassign else ["id"]
+    return by_file(vectors.join(old.select(*known), on=known, how="left_anti"))
 
 
 def write_ids(ctx: Context, entity: str, version: str, new: DataFrame, reassign: bool) -> int:

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from akt_spark.content.registry import current
 from akt_spark.errors import DataError
 from akt_spark.lake import Lake
-from akt_spark.semantic.vector_files import located
+from akt_spark.semantic.vector_files import by_file, located
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def labelled(lake: Lake, vectors: DataFrame, kind: str) -> DataFrame:
     """Adds ``label``, what a control reads: the id (random), the leaf category (category), null for other kinds."""
     if kind == "category":
         leaf = F.try_element_at("path", F.lit(-1))
-        return vectors.join(category_paths(lake).select("id", leaf.alias("label")), on="id", how="left")
+        return by_file(vectors.join(category_paths(lake).select("id", leaf.alias("label")), on="id", how="left"))
     return vectors.withColumn("label", F.col("id") if kind == "random" else F.lit(None).cast("string"))
 
 
