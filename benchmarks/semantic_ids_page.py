@@ -32,6 +32,7 @@ HEALTH = {  # metric, level: what the page calls it
     ("nmi", 1): "mutual information with it (nmi)",
     ("co_occurrence_recall", 1): "co-clicked pairs in one cluster",
 }
+LORA = ("recall_head", "recall_aligned")
 SEGMENTS = ("head", "mid", "tail")
 METHODS = {"head": "a head on frozen vectors", "lora": "LoRA and a head"}
 
@@ -80,12 +81,13 @@ def _alignment(rows: list[dict]) -> Iterator[str]:
     )
     with_lora = [row for row in rows if "recall_head" in row["item"]]
     if with_lora:
-        yield f"LoRA with {', '.join(f'`{one}`' for one in with_lora[0]['settings'])}: other items and pairs, so that\n"
+        settings = ", ".join(f"`{one}`" for one in with_lora[0]["settings"])
+        yield f"LoRA was trained with {settings}: on fewer pairs, and judged by fewer. Of these a head alone,\n"
     for row in with_lora:
-        images, recall = "with" if row["images"] else "without", row["item"]
+        images, alone, tuned = "with" if row["images"] else "without", *map(row["item"].get, LORA)
         yield (
-            f"- {images} images, raw vectors find {_share(recall['recall_raw'])} of them, a head alone "
-            f"{_share(recall['recall_head'])}, LoRA {_share(recall['recall_aligned'])}"
+            f"- {images} images, finds {_share(alone)}; LoRA from there on finds {_share(tuned)}, which is "
+            f"{_difference(alone, tuned, _judged(row))}"
         )
     if with_lora:
         yield ""
@@ -139,12 +141,16 @@ def _refresh(rows: list[dict]) -> Iterator[str]:
 
 
 def _added(by_images: dict[bool, dict], metric: str, what: str) -> str:
-    """What images add to a recall; the interval takes the two for independent, which is too wide for equal pairs."""
+    """What images add to a recall."""
     without, together = (by_images[images]["item"][metric] for images in (False, True))
-    pairs = _judged(by_images[True])
-    error = math.sqrt((without * (1 - without) + together * (1 - together)) / pairs)
-    clear = "more than chance" if abs(together - without) > 1.96 * error else "no more than chance could"
-    return f"Images change recall of {what} vectors by {together - without:+.3f} (± {1.96 * error:.3f}): {clear}."
+    return f"Images change recall of {what} vectors by {_difference(without, together, _judged(by_images[True]))}."
+
+
+def _difference(before: float, after: float, pairs: int) -> str:
+    """Of two recalls; the interval takes the two for independent, which is too wide for equal pairs."""
+    reach = 1.96 * math.sqrt((before * (1 - before) + after * (1 - after)) / pairs)
+    clear = "more than chance" if abs(after - before) > reach else "no more than chance could"
+    return f"{after - before:+.3f} (± {reach:.3f}): {clear}"
 
 
 def _judged(row: dict) -> int:
