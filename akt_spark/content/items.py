@@ -29,6 +29,7 @@ from akt_spark.errors import DataError, EncoderError
 from akt_spark.stage import Context
 
 TABLE = "content.item_embeddings"
+SEEN = (*PROMPT_COLUMNS, "image")  # what the encoder sees; items that share a text may have a photo each
 
 
 @dataclass
@@ -60,7 +61,7 @@ def embed_catalogue(ctx: Context, spec: EncoderSpec) -> Embedded:
     count, work = math.ceil(report.rows / config.commit_rows), work_accumulator(ctx.spark.sparkContext)
     rows = _shipped(ctx, items.join(pending, on=["item_id", "content_hash"], how="left_semi"), spec)
     as_of = F.lit(spec.trained_until if isinstance(spec, TunedSpec) else None)
-    with in_waves(ctx.lake, rows, count, PROMPT_COLUMNS, spec.revision) as waves:
+    with in_waves(ctx.lake, rows, count, SEEN, spec.revision) as waves:
         for number, wave in enumerate(waves, start=1):
             print(f"embedding {report.rows:,} items with {spec.revision}, wave {number} of {count}", flush=True)
             encoded = _encode(ctx, wave, spec, math.ceil(report.rows / count), work)
@@ -119,7 +120,7 @@ def _encode(ctx: Context, rows: DataFrame, spec: EncoderSpec, count: int, work: 
         total=work,
     )
     profile = embedding_profile(ctx.spark, config)
-    placed = rows.repartition(min(tasks, count), *PROMPT_COLUMNS)  # rows that read alike are encoded once a task
+    placed = rows.repartition(min(tasks, count), *SEEN)  # rows that read alike are encoded once a task
     return placed.mapInArrow(encode, workers.EMBEDDING_FIELDS, profile=profile)
 
 
