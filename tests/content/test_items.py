@@ -47,6 +47,14 @@ def test_items_that_read_alike_are_encoded_once(lake, configured, spec):
     assert "; 24 items read like another one" in report.notes[2]
 
 
+def test_items_that_share_a_text_and_have_a_photo_each_are_no_work_of_one_task(lake, configured, spec):
+    write_items(lake, {f"i{n:02d}": "photo" for n in range(40)})
+    rows = lake.read("bronze.items").withColumns({"image": F.encode("item_id", "utf-8"), "category": F.array()})
+    lake.overwrite("bronze.items", rows.localCheckpoint())
+    embed_catalogue(configured(), replace(spec, seconds_a_row=0.05))
+    assert len(spec.notes("loads")) == 2  # workers
+
+
 def test_only_new_and_changed_items_are_encoded_again(lake, configured, spec):
     ctx = configured()
     write_items(lake, TITLES)
