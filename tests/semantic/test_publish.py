@@ -218,7 +218,7 @@ def test_a_codebook_below_its_gate_publishes_nothing_and_a_better_one_takes_over
     assert published_rows(lake, "item") == before
     assert lake.read("semantic.item_ids").count() == len(before)  # not even rows of the candidate
     assert sorted(statuses(lake, "item").values()) == ["candidate", "published"]
-    of_the_codebook = "run_id = 'strict' AND metric = 'unexplained_variance' AND control = 'none'"
+    of_the_codebook = "run_id = 'strict' AND metric = 'unexplained_variance' AND level = 0 AND control = 'none'"
     assert lake.read("semantic.health").where(of_the_codebook).count() == 1
     run_items(replace(published, run_id="relaxed"))
     assert len(published_rows(lake, "item")) == 120
