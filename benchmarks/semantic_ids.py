@@ -97,10 +97,9 @@ class Study:
         """Trains an encoder of items, and the user model over it."""
         chosen = (f"encoder.use_images={str(images).lower()}", f"alignment.method={method}")
         done = self.run("align_encoder", *chosen, *settings)
-        refused = done.get("refused", "")
-        measured = {} if refused.startswith("user") else {"item": self.encoder("item")}
-        measured |= {} if refused.startswith("item") else {"user": self.encoder("user")}
-        measured.setdefault("item", self.encoder("item"))
+        measured = {"item": self.encoder("item")}
+        if not done.get("refused", "").startswith("item"):  # else no user model was trained
+            measured["user"] = self.encoder("user")
         return {"part": "alignment", "images": images, "method": method, "settings": settings} | done | measured
 
     def prompt(self, settings: list[str]) -> dict:

@@ -31,7 +31,7 @@ def reconstruction_measures(labelled: DataFrame, path: str, levels: int) -> Iter
         path: folder of the quantiser.
         levels: prefix lengths.
     """
-    errors = {(control, level): f"{control}_{level}" for control in (OWN, RANDOM) for level in range(1, levels + 1)}
+    errors = _errors(levels)
     added = [F.sum(name).alias(name) for name in (*MOMENTS, *errors.values())]
     schema = "leaf STRING, dimension INT, " + ", ".join(f"{name} DOUBLE" for name in (*MOMENTS, *errors.values()))
     rows = labelled.select("codes", "random", "leaf", "vector")
@@ -72,8 +72,13 @@ def _sums(batches: Iterator[pa.RecordBatch], path: str, levels: int) -> Iterator
             pa.array(np.tile(np.arange(dim, dtype=np.int32), len(used))),
         ]
         columns += [pa.array(one.ravel()) for one in sums]
-        errors = [f"{control}_{level}" for control in (OWN, RANDOM) for level in range(1, levels + 1)]
-        yield pa.RecordBatch.from_arrays(columns, names=["leaf", "dimension", *MOMENTS, *errors])
+        names = ["leaf", "dimension", *MOMENTS, *_errors(levels).values()]
+        yield pa.RecordBatch.from_arrays(columns, names=names)
+
+
+def _errors(levels: int) -> dict[tuple[str, int], str]:
+    """Names of the sums of squared errors, by control and prefix length."""
+    return {(control, level): f"{control}_{level}" for control in (OWN, RANDOM) for level in range(1, levels + 1)}
 
 
 def _codes(column: pa.ListArray, rows: int) -> NDArray[np.int32]:

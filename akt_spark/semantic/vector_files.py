@@ -21,7 +21,7 @@ from akt_spark.lake import file_url
 from akt_spark.semantic.arithmetic import Floats
 
 BLOCK_ROWS = 100_000  # rows of a file that one task reads: about a row group of vectors
-HELD_ROWS = 8192  # rows in memory: several times faster than whole row groups, whose pages are new memory
+HELD_ROWS = 8192  # rows in memory: faster than whole row groups, each of which is new memory
 
 
 def located(spark: SparkSession, files: Sequence[str], schema: StructType | None = None) -> DataFrame:

@@ -21,8 +21,8 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     values["lake"] = {"root": str(folder / "lake")}
     values["report"] = {"path": str(folder / "report")}
     values["semantic"]["item"]["steps"] = values["semantic"]["user"]["steps"] = 200
-    # with 250 users a few active ones decide the clusters; encoders of two runs differ in their last digits, and the head
-    # coverage of so small codebooks with them: of items 1 or .89, of users above .1 or .08
+    # with 250 users a few active ones decide the clusters; encoders of two runs differ in their last digits, and with
+    # them the head coverage of so small codebooks: of items 1 or .89, of users above .1 or .08
     values["semantic"]["item_gate"] = {"min_head_coverage": 0.5}
     values["semantic"]["user_gate"] = {"min_head_coverage": 0.0, "max_largest_bucket": 0.8}
     values["alignment"] = {"epochs": 4}

