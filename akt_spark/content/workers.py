@@ -87,6 +87,7 @@ def embed_rows(
     started, done = time.monotonic(), Work(workers=frozenset([f"{socket.gethostname()}:{os.getpid()}"]))
     with leased(spec, task_device(config.device), stall_seconds) as process:
         for window in _windows(batches, WINDOW_BYTES):
+            window = window.sort_by(keys[0])  # a shuffle's order varies, and the last bits of vectors with their batch
             rows = read(window)
             different, equal = rows.distinct()
             names = window.column(keys[0]).take(pa.array(different)).to_pylist()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from akt_spark.config import EncoderConfig
-from akt_spark.content.encoders import encoder_spec
+from akt_spark.content.encoders import encoder_spec, minilm_vl
 from akt_spark.content.encoders.minilm_vl import MiniLMVL, MiniLMVLSpec
+from akt_spark.errors import ConfigError
 from content.pictures import BLUE, BROKEN, RED
 
 SHORT = "Title: Red shoe"
@@ -36,6 +37,14 @@ def test_what_was_seen_of_images_once_takes_their_place(encoder, monkeypatch):
     seen = encoder.seen_once(images)
     monkeypatch.setattr(encoder, "vision", None)  # nobody looks again
     np.testing.assert_allclose(encoder.encode(texts, seen).vectors, expected, atol=1e-6)
+
+
+def test_a_backbone_of_other_bytes_is_not_opened(monkeypatch, tmp_path):
+    other = tmp_path / "weights.pth"
+    other.write_bytes(b"whatever")
+    monkeypatch.setattr(minilm_vl, "_backbone_weights", lambda: other)
+    with pytest.raises(ConfigError, match=r"weights\.pth has the SHA-256"):
+        MiniLMVLSpec().load("cpu")
 
 
 def test_related_texts_are_nearer_than_unrelated_ones(encoder):

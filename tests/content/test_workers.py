@@ -51,18 +51,25 @@ def embed(spec, batches: list[pa.RecordBatch]) -> tuple[list[pa.RecordBatch], Wo
     return found, total[0]
 
 
-def test_rows_of_a_whole_task_are_sorted_together_and_come_back_in_their_order(spec, forgetful):
+def test_rows_of_a_whole_task_are_sorted_together_and_come_back_by_id(spec, forgetful):
     found, work = embed(spec, [arrow(["one two three four", "b"]), arrow([]), arrow(["c", "five six seven eight"])])
     assert [text.split(": ")[1] for text in spec.notes("encoded")] == [
         "b. Category",
         "c. Category",
-        "one two three four. Category",
         "five six seven eight. Category",
+        "one two three four. Category",
     ]
     (batch,) = found
-    assert batch.column("content_hash").to_pylist() == ["one two three four", "b", "c", "five six seven eight"]
+    assert batch.column("content_hash").to_pylist() == ["b", "c", "five six seven eight", "one two three four"]
     assert (work.rows, work.loads, len(work.workers), work.padding) == (4, 1, 1, 0.0)
     assert 0 < work.model_seconds < work.seconds
+
+
+def test_the_order_in_which_a_shuffle_hands_rows_over_changes_nothing(spec, forgetful):
+    rows = [arrow([title]) for title in ("b b", "a a", "c c")]
+    (one,), _ = embed(spec, rows)
+    (other,), _ = embed(spec, rows[::-1])
+    assert one.equals(other)
 
 
 def test_memory_is_bounded_by_windows_and_a_window_has_at_least_one_batch(spec, forgetful, monkeypatch):

