@@ -350,6 +350,9 @@ class QuantizerConfig(Section):
     learning_rate: PositiveFloat = Field(1e-3, description="of AdamW")
     dead_code_steps: PositiveInt = Field(50, description="steps between resets of dead codes")
     dead_code_share: Share = Field(0.1, description="dead: used less than this share of uniform use")
+    max_per_sid: PositiveInt | None = Field(
+        None, description="ids that may share a whole ID; the others take the nearest last code with room; null: any"
+    )
     fit_rows: PositiveInt = Field(200_000, description="vectors sampled for fitting")
     seed: int = Field(1, description="of initialisation and batches")
 
@@ -359,6 +362,12 @@ class QuantizerConfig(Section):
             raise ValueError(
                 f"sinkhorn_levels {self.sinkhorn_levels}: sizes {self.sizes} have {len(self.sizes)} levels"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _controls_have_no_next_code(self) -> Self:
+        if self.max_per_sid is not None and self.kind in ("random", "category"):
+            raise ValueError(f"max_per_sid {self.max_per_sid}: {self.kind} codes have no next nearest; set it to null")
         return self
 
 

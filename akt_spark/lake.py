@@ -235,7 +235,12 @@ class Lake:
         return self.retried(table, work)
 
     def merge(
-        self, table: str, rows: DataFrame, on: BuiltOn | None = None, update: Mapping[str, Column] | None = None
+        self,
+        table: str,
+        rows: DataFrame,
+        on: BuiltOn | None = None,
+        update: Mapping[str, Column] | None = None,
+        inserts_only: bool = False,
     ) -> None:
         """Updates rows with a known key and inserts the others. The key must be unique in ``rows``.
 
@@ -244,10 +249,13 @@ class Lake:
             rows: rows in its columns.
             on: what they were computed from.
             update: columns that an update sets, from those of ``old`` and ``new``; by default all, to the new ones.
+            inserts_only: leaves rows with a known key as they are. Where none is expected this is faster: Delta then
+                neither keeps the new rows on the side nor looks for files to rewrite.
         """
         conformed = self._conform(table, rows)
         merge = self._delta(table).merge(conformed.alias("new"), _equal(Table.load(table).key))
-        merge = merge.whenMatchedUpdate(set=dict(update)) if update else merge.whenMatchedUpdateAll()
+        if not inserts_only:
+            merge = merge.whenMatchedUpdate(set=dict(update)) if update else merge.whenMatchedUpdateAll()
         self._commit(table, merge.whenNotMatchedInsertAll().execute, on)
 
     def schema(self, table: str) -> StructType:

@@ -57,7 +57,8 @@ def embed_catalogue(ctx: Context, spec: EncoderSpec) -> Embedded:
     hold_to_record(ctx.lake, spec, ctx.ds)
     ctx.lake.register(TABLE)
     pending = _stale(items.select("item_id", "content_hash"), ctx, spec.revision)
-    report, started = Embedded(rows=pending.count()), time.monotonic()
+    counts = pending.agg(F.count("*").alias("rows"), F.count_if("known").alias("known")).head()
+    report, started = Embedded(rows=counts["rows"]), time.monotonic()
     count, work = math.ceil(report.rows / config.commit_rows), work_accumulator(ctx.spark.sparkContext)
     rows = _shipped(ctx, items.join(pending, on=["item_id", "content_hash"], how="left_semi"), spec)
     as_of = F.lit(spec.trained_until if isinstance(spec, TunedSpec) else None)
@@ -65,8 +66,9 @@ def embed_catalogue(ctx: Context, spec: EncoderSpec) -> Embedded:
         for number, wave in enumerate(waves, start=1):
             print(f"embedding {report.rows:,} items with {spec.revision}, wave {number} of {count}", flush=True)
             encoded = _encode(ctx, wave, spec, math.ceil(report.rows / count), work)
+            encoded = encoded.withColumns({"revision": F.lit(spec.revision), "as_of": as_of})
             with clear_failures():
-                ctx.lake.merge(TABLE, encoded.withColumns({"revision": F.lit(spec.revision), "as_of": as_of}))
+                ctx.lake.merge(TABLE, encoded, inserts_only=not counts["known"])
     report.seconds = time.monotonic() - started
     report.notes = _summary(ctx, items, spec, report, work.value)
     return report
@@ -92,9 +94,16 @@ def project_catalogue(ctx: Context, encoder: registry.EncoderRecord) -> Embedded
 
 
 def _stale(rows: DataFrame, ctx: Context, revision: str) -> DataFrame:
-    """Rows (item_id, content_hash, ...) that have no vector of this revision for this content."""
-    fresh = ctx.lake.read(TABLE).where((F.col("revision") == revision) & F.col("error").isNull())
-    return rows.join(fresh.select("item_id", "content_hash"), on=["item_id", "content_hash"], how="left_anti")
+    """Rows (item_id, content_hash, ...) without a vector of this revision for this content.
+
+    ``known`` says of each whether there is a row of it: of earlier content, or of a failure.
+    """
+    written = ctx.lake.read(TABLE).where(F.col("revision") == revision)
+    written = written.select("item_id", F.col("content_hash").alias("known_hash"), F.col("error").alias("known_error"))
+    found = rows.join(written, on="item_id", how="left")
+    same = F.col("content_hash").eqNullSafe(F.col("known_hash")) & F.col("known_error").isNull()
+    found = found.where(~same).withColumn("known", F.col("known_hash").isNotNull())
+    return found.drop("known_hash", "known_error")
 
 
 def _shipped(ctx: Context, rows: DataFrame, spec: EncoderSpec) -> DataFrame:

@@ -133,12 +133,15 @@ def stage_runs(ctx: Context) -> list[StageRun]:
 
 
 def health(ctx: Context) -> list[Health]:
-    """semantic.health of this run."""
+    """semantic.health of this run: of the published codebook, or of one that waits where that was not measured."""
     rows = _of_run(ctx, "semantic.health")
     if rows is None:
         return []
+    books = ctx.lake.read(CODEBOOKS).where("status = 'published'").select("entity", "codebook_version", "status")
+    serves = F.dense_rank().over(Window.partitionBy("entity").orderBy(F.col("status").desc_nulls_last()))
+    rows = rows.join(books, on=["entity", "codebook_version"], how="left").withColumn("serves", serves)
     columns = ("entity", "metric", "level", "control")
-    ordered = rows.orderBy(*columns).select(*columns, "value")
+    ordered = rows.where("serves = 1").orderBy(*columns).select(*columns, "value")
     return [
         Health(entity, metric, level, finite(value), control)
         for entity, metric, level, control, value in ordered.collect()
@@ -152,8 +155,9 @@ def health_over_nights(ctx: Context) -> list[NightlyHealth]:
     first = ctx.ds - timedelta(days=NIGHTS - 1)
     rows = ctx.lake.read("semantic.health").where(F.col("ds").between(F.lit(first), F.lit(ctx.ds)))
     books = ctx.lake.read(CODEBOOKS).where(F.col("status").isin("published", "retired"))  # a candidate never served
-    rows = rows.join(books, on=["entity", "codebook_version"], how="left_semi")
-    newest = F.max_by(F.struct("codebook_version", "value"), "run_id")
+    rows = rows.join(books.select("entity", "codebook_version", "promoted_at"), on=["entity", "codebook_version"])
+    earlier = -F.unix_micros("promoted_at")  # of two measured by a run, the other one waited
+    newest = F.max_by(F.struct("codebook_version", "value"), F.struct("run_id", earlier))
     key = ("ds", "entity", "metric", "level")
     found = rows.where(F.col("control") == OWN).groupBy(*key).agg(newest.alias("newest")).select(*key, "newest.*")
     return [

@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from akt_spark.features.segments import segments
-from akt_spark.semantic.measures import Measure
+from akt_spark.semantic.measures import RANDOM, Measure
 from akt_spark.stage import Context
 
 CHURN = "semantic.churn"
@@ -43,7 +43,8 @@ def churn_measures(old: DataFrame, new: DataFrame, levels: int) -> Iterator[Meas
     """Agreement of two sets of IDs by prefix length, over the ids of both.
 
     churn: share whose prefix differs, which depends on what codes are called; adjusted_rand: chance-corrected agreement
-    of the clusters (Hubert and Arabie 1985), which does not; 1 where both are one and the same clustering.
+    of the clusters (Hubert and Arabie 1985), which does not; 1 where both are one and the same clustering. The random
+    control is what is expected of the new IDs permuted among the ids.
 
     Args:
         old: id, sid.
@@ -59,12 +60,15 @@ def churn_measures(old: DataFrame, new: DataFrame, levels: int) -> Iterator[Meas
         moved = F.sum(F.when(F.col("old") != F.col("new"), F.col("n")).otherwise(0)) / F.sum("n")
         churn = cells.groupBy("level").agg(moved.alias("churn"), F.sum("n").alias("ids"))
         olds, news = _pairs(cells, "old"), _pairs(cells, "new")
+        named_alike = _named_alike(cells)
         for level, share, ids in churn.orderBy("level").collect():
             yield Measure("churn", level, share)
+            yield Measure("churn", level, 1 - named_alike.get(level, 0) / ids**2, RANDOM)
             expected = olds[level] * news[level] / max(ids * (ids - 1) / 2, 1)
             most = (olds[level] + news[level]) / 2
             agreement = (pairs[level] - expected) / (most - expected) if most > expected else 1.0
             yield Measure("adjusted_rand", level, agreement)
+            yield Measure("adjusted_rand", level, 0.0, RANDOM)  # by its definition
     finally:
         cells.unpersist()
 
@@ -73,6 +77,15 @@ def _pairs(cells: DataFrame, *key: str) -> dict[int, float]:
     """By level: pairs of ids that share ``key``."""
     groups = cells.groupBy("level", *key).agg(F.sum("n").alias("n"))
     return {row["level"]: row["pairs"] for row in groups.groupBy("level").agg(_chosen(F.col("n"))).collect()}
+
+
+def _named_alike(cells: DataFrame) -> dict[int, float]:
+    """By level: pairs of an old and a new ID, of any two ids, whose prefixes are the same."""
+    old, new = (
+        cells.groupBy("level", F.col(name).alias("prefix")).agg(F.sum("n").alias(name)) for name in ("old", "new")
+    )
+    both = old.join(new, on=["level", "prefix"]).groupBy("level").agg(F.sum(F.col("old") * F.col("new")).alias("pairs"))
+    return {row["level"]: row["pairs"] for row in both.collect()}
 
 
 def _chosen(n: Column) -> Column:

@@ -17,10 +17,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from akt_spark.config import QuantizerConfig, fingerprint
+from akt_spark.errors import HealthGateError
 from akt_spark.features.segments import segments
 from akt_spark.quarantine import write_quarantine
 from akt_spark.semantic.assign import assign
 from akt_spark.semantic.churn import CHURN, changed_ids, churn_measures, write_churn
+from akt_spark.semantic.collisions import resolve
 from akt_spark.semantic.health import HEALTH, Health, Inputs, by_level, check, measure
 from akt_spark.semantic.ids import ids_of, unassigned, write_ids
 from akt_spark.semantic.inputs import (
@@ -33,6 +35,7 @@ from akt_spark.semantic.inputs import (
     usable_vectors,
 )
 from akt_spark.semantic.measures import CATEGORY, OWN, RANDOM
+from akt_spark.semantic.model_folder import read_description
 from akt_spark.semantic.promotion import promote
 from akt_spark.semantic.versions import CODEBOOKS, Codebook, codebooks, published
 from akt_spark.stage import Context, Outcome
@@ -57,7 +60,7 @@ def run(ctx: Context) -> Outcome:
 
 def publish(ctx: Context, entity: str, outcome: Outcome) -> None:
     """What `run` does for ``item`` or ``user``."""
-    config, lake = ctx.config.semantic, ctx.lake
+    lake = ctx.lake
     vectors = usable_vectors(lake, entity, ctx.ds)
     rejected = sum(vectors.excluded.values())
     write_quarantine(ctx, {f"content.{entity}_embeddings": quarantined(vectors.unusable)}, rejected)
@@ -73,25 +76,30 @@ def publish(ctx: Context, entity: str, outcome: Outcome) -> None:
         follows = live if live and live.version != codebook.version else None
         with _assigned(ctx, entity, codebook, vectors) as (old, new):
             ids = old.join(new.select("id"), on="id", how="left_anti").unionByName(new.select(COMPARED))
-            paths, pairs = (category_paths(lake), held_out_pairs(lake)) if entity == "item" else (None, None)
-            seen = Inputs(ids, vectors.usable, roles, paths, pairs, codebook.sizes, codebook.path)
-            health = measure(seen, config.health)
+            health = _health(ctx, entity, codebook, ids, vectors, roles)
             if follows:
                 before = ids_of(lake, entity, follows.version)
                 levels = min(len(follows.sizes), len(codebook.sizes))
                 health = health.with_measures(churn_measures(before, ids, levels))
             _write_health(ctx, entity, codebook.version, health)
-            check(health, getattr(config, f"{entity}_gate"), entity, codebook.version, live.version if live else None)
+            try:
+                gate = getattr(ctx.config.semantic, f"{entity}_gate")
+                check(health, gate, entity, codebook.version, live.version if live else None)
+            except HealthGateError:
+                _write_health_of_published(ctx, entity, follows, vectors, roles)
+                raise
             if follows:
                 changed = changed_ids(before, ids, follows.revision == codebook.revision)
                 write_churn(ctx, entity, follows.version, codebook.version, changed)
             added, moved = _write(ctx, entity, codebook, old, new)
+        if waits := codebook.status != "published" and live and _not_by_night(ctx, codebook, live):
+            _write_health_of_published(ctx, entity, live, vectors, roles)
     finally:
         roles.unpersist()
     outcome.rows_out += added
     outcome.notes += _notes(entity, codebook, health, vectors, added)
     outcome.notes += _content_notes(ctx, entity, codebook, vectors.usable, moved)
-    outcome.notes += _promotion(ctx, entity, codebook, live, kept_up)
+    outcome.notes += _promotion(ctx, entity, codebook, live, waits or None, kept_up)
 
 
 def _wanted(ctx: Context, entity: str, vectors: Vectors) -> Codebook | None:
@@ -114,7 +122,11 @@ def _assigned(ctx: Context, entity: str, book: Codebook, vectors: Vectors) -> It
     """The IDs that a codebook has given (`COMPARED`), and those that it gives to what came since."""
     old = ids_of(ctx.lake, entity, book.version).select(COMPARED)
     missing = unassigned(vectors.usable, old, _reassigns(ctx, entity))
-    new = assign(labelled(ctx.lake, missing, book.kind), book.path).persist()
+    most = read_description(Path(book.path)).config.max_per_sid
+    new = assign(labelled(ctx.lake, missing, book.kind), book.path, ranked=most is not None)
+    if most is not None:
+        new = resolve(new, old.join(missing.select("id"), on="id", how="left_anti"), book.sizes, most)
+    new = new.persist()
     try:
         yield old, new
     finally:
@@ -145,18 +157,17 @@ def _keep_up(ctx: Context, entity: str, live: Codebook, vectors: Vectors) -> Ite
 
 
 def _promotion(
-    ctx: Context, entity: str, codebook: Codebook, live: Codebook | None, kept_up: list[str]
+    ctx: Context, entity: str, codebook: Codebook, live: Codebook | None, waits: str | None, kept_up: list[str]
 ) -> Iterator[str]:
-    """Publishes the codebook where a night may; else says why not, and what the published one has got."""
+    """Publishes the codebook unless it ``waits``; then says why, and what the published one has got."""
     if codebook.status == "published":
         return
-    why = _not_by_night(ctx, codebook, live) if live else None
-    if why is None:
+    if waits is None:
         promote(ctx.lake, entity, codebook.version, instead_of=live.version if live else None)
         yield f"  {codebook.version} is published" + (f" instead of {live.version}" if live else "")
         return
     by_hand = f"jobs/semantic_ids.py promote --entity {entity} --version {codebook.version}"
-    yield f"  {codebook.version} is not published ({why}); {live.version} stays: {by_hand}"
+    yield f"  {codebook.version} is not published ({waits}); {live.version} stays: {by_hand}"
     yield from kept_up
 
 
@@ -182,7 +193,7 @@ def _roles(ctx: Context, entity: str) -> DataFrame:
 
 
 def _hash(config: QuantizerConfig) -> str:
-    return fingerprint(config.model_dump())
+    return fingerprint(config.model_dump(exclude_none=True))
 
 
 def _fit_candidate(ctx: Context, entity: str, live: Codebook | None, vectors: Vectors, roles: DataFrame) -> Codebook:
@@ -214,6 +225,21 @@ def _fit_candidate(ctx: Context, entity: str, live: Codebook | None, vectors: Ve
     return replace(codebooks(ctx.lake, entity)[fitted.version], fresh=True, why=fitted.why)
 
 
+def _health(ctx: Context, entity: str, book: Codebook, ids: DataFrame, vectors: Vectors, roles: DataFrame) -> Health:
+    paths, pairs = (category_paths(ctx.lake), held_out_pairs(ctx.lake)) if entity == "item" else (None, None)
+    seen = Inputs(ids, vectors.usable, roles, paths, pairs, book.sizes, book.path)
+    return measure(seen, ctx.config.semantic.health)
+
+
+def _write_health_of_published(
+    ctx: Context, entity: str, live: Codebook | None, vectors: Vectors, roles: DataFrame
+) -> None:
+    """What readers have this night, where another codebook than theirs was measured; not where vectors are others."""
+    if live and live.revision == vectors.revision and Path(live.path).is_dir():
+        ids = ids_of(ctx.lake, entity, live.version).select(COMPARED)
+        _write_health(ctx, entity, live.version, _health(ctx, entity, live, ids, vectors, roles))
+
+
 def _write_health(ctx: Context, entity: str, version: str, health: Health) -> None:
     rows = [(*place, value) for place, value in sorted(health.values.items())]
     measures = ctx.spark.createDataFrame(rows, "metric STRING, level INT, control STRING, value DOUBLE")
@@ -223,7 +249,7 @@ def _write_health(ctx: Context, entity: str, version: str, health: Health) -> No
         "entity": F.lit(entity),
         "codebook_version": F.lit(version),
     }
-    where = f"run_id = '{ctx.run_id}' AND entity = '{entity}'"
+    where = f"run_id = '{ctx.run_id}' AND entity = '{entity}' AND codebook_version = '{version}'"
     ctx.lake.overwrite(HEALTH, measures.withColumns(constants), where=where)
 
 

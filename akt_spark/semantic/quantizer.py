@@ -79,6 +79,10 @@ class Quantizer(Protocol):
         """Codes of vectors (N, D) and labels (N,); only `controls` read labels."""
         ...
 
+    def last_distances(self, x: Floats) -> Floats:
+        """Squared distances (N, K) of vectors (N, D) to the last codes, after the nearest ones before them."""
+        ...
+
     def normalise(self, x: Floats) -> Floats:
         """Vectors (N, D) as the model compares them with its reconstructions."""
         ...

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from akt_spark.config import QuantizerConfig
 from akt_spark.errors import DataError
-from akt_spark.semantic.arithmetic import Floats, layer_norm, squared_norms
+from akt_spark.semantic.arithmetic import Floats, layer_norm, squared_distances, squared_norms
 from akt_spark.semantic.model_folder import read_model, weights_hash, write_model
 from akt_spark.semantic.nearest import nearest, nearest_two
 from akt_spark.semantic.quantizer import Codes, FitReport, Labels
@@ -79,7 +79,8 @@ class ResidualQuantizer(ABC):
     @property
     def digest(self) -> str:
         """Hash of weights and configuration."""
-        return hashlib.sha256((weights_hash(self._weights) + self.config.model_dump_json()).encode()).hexdigest()
+        config = self.config.model_dump_json(exclude_none=True)
+        return hashlib.sha256((weights_hash(self._weights) + config).encode()).hexdigest()
 
     @property
     def codebooks(self) -> list[Floats]:
@@ -115,6 +116,16 @@ class ResidualQuantizer(ABC):
             distances.append(squared_norms(residuals[-1]))
             margins.append(margin)
         return Codes(np.concatenate(codes), np.concatenate(distances), np.concatenate(margins))
+
+    def last_distances(self, x: Floats) -> Floats:
+        """Squared distances (N, K) of vectors (N, D) to the last codes, after the nearest ones before them."""
+        *before, last = self.codebooks
+        distances = [np.empty((0, len(last)), np.float32)]
+        for rows in chunks(x):
+            latent = self.latent(rows)
+            residual = residual_codes(latent, before)[1][-1] if before else latent
+            distances.append(squared_distances(residual, last))
+        return np.concatenate(distances)
 
     def quantised(self, codes: NDArray[np.int32]) -> Floats:
         """Latents (N, d) that codes (N, L), or the first of them, stand for: the sum over levels."""

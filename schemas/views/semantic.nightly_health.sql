@@ -12,7 +12,7 @@ SELECT
 FROM (
   SELECT
     health.*,
-    dense_rank() OVER (PARTITION BY health.ds, health.entity ORDER BY health.run_id DESC) AS newest
+    dense_rank() OVER (PARTITION BY health.ds, health.entity ORDER BY health.run_id DESC, book.promoted_at) AS newest
   FROM semantic.health AS health
   JOIN semantic.codebooks AS book
     ON book.codebook_version = health.codebook_version AND book.entity = health.entity

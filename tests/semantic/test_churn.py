@@ -6,6 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sklearn.metrics import adjusted_rand_score
 
 from akt_spark.semantic.churn import changed_ids, churn_measures
+from akt_spark.semantic.measures import OWN, RANDOM
 
 
 def rows(spark: SparkSession, ids: dict[str, str], content: str = "") -> DataFrame:
@@ -32,14 +33,20 @@ def test_agreement_equals_scikit_learn(spark: SparkSession) -> None:
     old = rng.integers(0, 3, (200, 2))
     new = np.where(rng.random((200, 2)) < 0.7, old, rng.integers(0, 3, (200, 2)))
     ids = [{f"i{n}": "-".join(map(str, codes)) for n, codes in enumerate(table)} for table in (old, new)]
-    measures = {(m.metric, m.level): m.value for m in churn_measures(rows(spark, ids[0]), rows(spark, ids[1]), 2)}
+    found = list(churn_measures(rows(spark, ids[0]), rows(spark, ids[1]), 2))
+    measures = {(m.metric, m.level): m.value for m in found if m.control == OWN}
     pairs = [table[:, 0] * 3 + table[:, 1] for table in (old, new)]
     assert measures["churn", 1] == pytest.approx((old[:, 0] != new[:, 0]).mean())
     assert measures["churn", 2] == pytest.approx((pairs[0] != pairs[1]).mean())
     assert measures["adjusted_rand", 1] == pytest.approx(adjusted_rand_score(old[:, 0], new[:, 0]))
     assert measures["adjusted_rand", 2] == pytest.approx(adjusted_rand_score(*pairs))
+    by_chance = {(m.metric, m.level): m.value for m in found if m.control == RANDOM}
+    for level, (before, after) in enumerate(((old[:, 0], new[:, 0]), pairs), start=1):
+        assert by_chance["churn", level] == pytest.approx((before[:, None] != after).mean())
+        assert by_chance["adjusted_rand", level] == 0
 
 
 def test_other_names_for_the_same_clusters_agree_wholly(spark: SparkSession) -> None:
     old, new = rows(spark, {"a": "0", "b": "0", "c": "1"}), rows(spark, {"a": "1", "b": "1", "c": "0"})
-    assert {m.metric: m.value for m in churn_measures(old, new, 1)} == {"churn": 1.0, "adjusted_rand": 1.0}
+    own = {m.metric: m.value for m in churn_measures(old, new, 1) if m.control == OWN}
+    assert own == {"churn": 1.0, "adjusted_rand": 1.0}

@@ -137,6 +137,11 @@ def statuses(lake: Lake, entity: str) -> dict[str, str]:
     return {row["codebook_version"]: row["status"] for row in rows}
 
 
+def measured_versions(lake: Lake, run_id: str) -> set[str]:
+    rows = lake.read("semantic.health").where((F.col("run_id") == run_id) & (F.col("entity") == "item"))
+    return {row["codebook_version"] for row in rows.select("codebook_version").distinct().collect()}
+
+
 def test_a_first_night_gives_every_usable_vector_an_id(
     spark: SparkSession, first_night: tuple[Path, Outcome], unpublished: Context
 ) -> None:
@@ -265,6 +270,7 @@ def test_a_candidate_below_its_gate_keeps_no_new_item_from_the_published_codeboo
     churn = {(row["id"], row["from_version"], row["to_version"]) for row in lake.read("semantic.churn").collect()}
     assert churn == {(name, version, version) for name in moved}
     assert lake.read("bronze.quarantine").where("run_id = 'strict'").count() == 4
+    assert measured_versions(lake, "strict") == set(statuses(lake, "item"))  # readers have theirs this night too
 
 
 @pytest.mark.night
@@ -305,12 +311,14 @@ def test_a_new_codebook_takes_over_names_is_compared_and_waits_where_a_person_de
         (version, candidate, "moved cell")
     }
     assert {row["segment"] for row in churn} <= {"head", "tail"}
+    assert measured_versions(lake, "manual") == {version, candidate}
     measured = lake.read("semantic.health").where("run_id = 'manual' AND metric = 'churn' AND level = 2").head()
     assert measured["value"] == pytest.approx(len(changed) / ITEMS)
 
     said = list(commands.compare(published, "item", candidate))
-    for of, run_id in ((version, "20240131-test"), (candidate, "manual")):
-        health = lake.read("semantic.health").where(F.col("run_id") == run_id).where("entity = 'item'")
+    for of in (version, candidate):
+        health = lake.read("semantic.health").where(F.col("codebook_version") == of)
+        health = health.where("entity = 'item' AND run_id = 'manual'")
         rows = health.where("control = 'none'").orderBy("level").collect()
         coverage, agreement = (
             " / ".join(f"{row['value']:.2f}" for row in rows if row["metric"] == metric)
