@@ -69,13 +69,12 @@ def train_items(ctx: Context, raw: EncoderSpec, notes: list[str]) -> EncoderReco
     shutil.rmtree(folder)
     if not passed:
         trained = "alignment.lora" if tuned else "alignment"
-        refuse(
-            ctx,
-            encoder,
-            f"{found}: alignment learned nothing; check that {' and '.join(config.pair_events)} events of the training "
-            f"period reflect users' tastes, or change {trained}.learning_rate, {trained}.epochs or "
-            "alignment.pair_gap_days",
+        learned_nothing = (
+            f"alignment learned nothing; check that {' and '.join(config.pair_events)} events of the training period "
+            f"reflect users' tastes, or change {trained}.learning_rate, {trained}.epochs or alignment.pair_gap_days"
         )
+        no_room = f"among {len(item_ids):,} items nothing is left to find: lower alignment.recall_at"
+        refuse(ctx, encoder, f"{found}: {no_room if metrics['recall_raw'] == 1 else learned_nothing}")
     notes.append(f"item encoder {revision}: {found}; {time.monotonic() - started:,.0f} s, epoch {metrics['epoch']:.0f}")
     if config.method == "lora" and metrics["recall_aligned"] <= metrics["recall_head"]:
         notes.append("a head alone finds as many pairs: alignment.method head costs less, every night")

@@ -43,9 +43,16 @@ def attempts(spark: SparkSession) -> int:
 
 
 def task_device(configured: str = "auto") -> str:
-    """The torch device of the current Spark task: the configured one; for auto its own GPU's address, or cpu."""
+    """The torch device to use: the configured one; for auto in a Spark task its own GPU's address, or cpu.
+
+    Outside a task, where models are trained on the driver, auto is the machine's GPU, if it has one.
+    """
     if configured != "auto":
         return configured
     context = TaskContext.get()
-    gpu = context.resources().get("gpu") if context else None
+    if context is None:
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    gpu = context.resources().get("gpu")
     return f"cuda:{gpu.addresses[0]}" if gpu else "cpu"

@@ -38,3 +38,10 @@ def test_a_task_uses_the_gpu_that_spark_gave_it(monkeypatch, given, device):
     monkeypatch.setattr(resources, "TaskContext", context)
     assert task_device() == device
     assert task_device("cuda:1") == "cuda:1"  # unless the configuration names one
+
+
+@pytest.mark.parametrize(("there", "device"), [(True, "cuda"), (False, "cpu")])
+def test_the_driver_trains_on_its_gpu_where_it_has_one(monkeypatch, there, device):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    assert task_device() == device
+    assert task_device("cpu") == "cpu"
