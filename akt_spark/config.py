@@ -447,6 +447,7 @@ class ModelConfig(Section):
     experts: PositiveInt = Field(4, description="of the tower with experts")
     wide: bool = Field(False, description="a linear part beside the tower")
     id_dropout: Share = Field(0.0, description="share of training samples whose user, or item, loses its own row")
+    id_dropout_below: NonNegativeInt = Field(0, description="users and items shown less in training have no row at all")
     tail_preference: NonNegative = Field(0.0, description="weight of TailNet's preference for head or tail items")
     cluster_mode: Literal["none", "per_id", "prefix", "hybrid", "codes"] = Field(
         "hybrid", description="cluster embedding c"
@@ -474,6 +475,7 @@ class ModelConfig(Section):
     students_per_step: PositiveInt = Field(256, description="students drawn a step and rank")
     teachers_per_cluster: PositiveInt = Field(4, description="teachers drawn for a student's cluster")
     random_teachers: PositiveInt = Field(256, description="teachers of any cluster, as negatives")
+    all_teachers: NonNegativeInt = Field(4096, description="teachers up to which every step shows all and draws none")
     class_balance: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="beta of the student weights")
     orthogonality: NonNegative = Field(0.02, description="weight of the orthogonality loss")
     agreement: NonNegative = Field(0.0, description="weight of a loss that draws c and d together by activity")

@@ -68,6 +68,7 @@ class ClusterGuidedEmbedding(nn.Module):
             self.scale = nn.Parameter(torch.tensor(0.5))
         self.register_buffer("prefixes", shared, persistent=False)  # (N, L)
         self.register_buffer("admitted", admitted, persistent=False)  # (N,)
+        self.all_admitted = bool(admitted[1:].all())
         self.register_buffer("activity", lookup.activity, persistent=False)  # (N, F)
 
     def cluster(self, ids: Tensor, own_rows_only: bool = False) -> Tensor:
@@ -109,6 +110,19 @@ class ClusterGuidedEmbedding(nn.Module):
             return torch.lerp(individual, self.cluster(ids), self._where_coded(ids, torch.ones_like(individual)))
         return torch.lerp(individual, self.cluster(ids), self.weight(ids, activity, frozen))
 
+    def without_gate(self, ids: Tensor, individual: Tensor) -> Tensor:
+        """What stands for ids (B,) in a history that shows no e: d, but c for an id without a row of its own.
+
+        Args:
+            ids: (B,).
+            individual: (B, d) their individual rows.
+        """
+        if self.mode == "none" or (self.how != "cluster" and self.all_admitted):
+            return individual
+        own = self.admitted[ids, None] & (self.how != "cluster")
+        coded = self._where_coded(ids, torch.ones_like(individual)) > 0
+        return torch.where(own | ~coded, individual, self.cluster(ids))
+
     @torch.no_grad()
     def snapshot(self, ids: Tensor) -> Tensor:
         """Fused embeddings e (B, d) of ids (B,) by their activity in the look-up, without gradient."""
@@ -130,7 +144,7 @@ class ClusterGuidedEmbedding(nn.Module):
         softmax is ours). Ids without a code or without a row have no part in it.
         """
         c, d = F.log_softmax(self.cluster(ids), 1), F.log_softmax(self.individual(ids), 1)
-        weight = self.weight(ids, activity)[:, 0]  # (B,)
+        weight = self.weight(ids, activity, frozen=True)[:, 0]  # (B,), the batch has moved the statistics already
         to_cluster = F.kl_div(c, d.detach(), reduction="none", log_target=True).sum(1)
         to_individual = F.kl_div(c.detach(), d, reduction="none", log_target=True).sum(1)
         counted = self.admitted[ids] & (weight > 0)

@@ -46,12 +46,16 @@ class Entity(nn.Module):
         if self.training and self.config.id_dropout:
             kept = torch.rand(len(ids), 1, device=individual.device) >= self.config.id_dropout
             individual = individual * kept
+        if self.config.id_dropout_below:
+            individual = individual * (self.impressions[ids, None] >= self.config.id_dropout_below)
         return [attributes, self.embedding.mix(ids, individual, activity)]
 
     def history(self, ids: Tensor, attributes: Tensor, individual: Tensor) -> Tensor:
         """Features (U, 2d) of ids (U,) as entries of a history, with gathered features (U, d) each."""
         if self.config.history_embedding == "fused":
             individual = self.embedding.mix(ids, individual, self.activity[ids], frozen=True)
+        else:
+            individual = self.embedding.without_gate(ids, individual)
         return torch.cat([attributes, individual], 1)
 
     def cluster_blocks(self, ids: Tensor) -> list[Tensor]:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from akt_spark.config import ModelConfig
 
-IMPRESSIONS = 1  # the activity feature log1p(impressions)
+COUNTS = slice(0, 3)  # the activity features log1p of clicks, of impressions, of carts and purchases
 
 
 class ActivityScaler(nn.Module):
@@ -70,7 +70,10 @@ class ConstantGate(nn.Module):
 
 
 class ShrinkageGate(nn.Module):
-    """``kappa / (kappa + n)`` inside the floor, n the impressions so far: nothing to learn (method.md 5.2)."""
+    """``kappa / (kappa + n)`` inside the floor, n the events so far of the most frequent kind (method.md 5.2).
+
+    That kind are impressions, unless the log does not say what was shown. There is nothing to learn.
+    """
 
     def __init__(self, scaler: ActivityScaler, kappa: float, floor: float) -> None:
         super().__init__()
@@ -78,7 +81,8 @@ class ShrinkageGate(nn.Module):
 
     def forward(self, activity: Tensor, frozen: bool = False) -> Tensor:
         """Scaled activity (B, F) to (B, 1)."""
-        n = torch.expm1(self.scaler.inverse(activity)[:, IMPRESSIONS, None]).clamp_min(0)  # (B, 1)
+        counts = torch.expm1(self.scaler.inverse(activity)[:, COUNTS]).clamp_min(0)  # (B, 3)
+        n = counts.amax(1, keepdim=True)
         return self.floor + (1 - 2 * self.floor) * self.kappa / (self.kappa + n)
 
 

@@ -36,6 +36,7 @@ BASE: dict[str, Any] = {
     "tower": "mlp",
     "wide": False,
     "id_dropout": 0.0,
+    "id_dropout_below": 0,
     "tail_preference": 0.0,
     "cluster_mode": "none",
     "mix": "gate",
@@ -107,9 +108,9 @@ PRESETS: dict[str, Preset] = {
         "base, every layer times 2 sigmoid(MLP(activity))", "arXiv 2108.04690, for MLPs", BASE | {"tower": "poso"}
     ),
     "dropoutnet": Preset(
-        "base + z, rows of ids left out in half of the samples",
+        "base + z, rows of ids left out in half of the samples, of ids shown fewer than 10 times in all",
         "Volkovs et al. 2017; within a click model it is ours",
-        BASE | {"id_dropout": 0.5, "content": ["item", "user"]},
+        BASE | {"id_dropout": 0.5, "id_dropout_below": 10, "content": ["item", "user"]},
     ),
     "tailnet": Preset(
         "base, logit + log R of the item's type, R from the history",

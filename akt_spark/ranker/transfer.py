@@ -66,6 +66,8 @@ class TransferSampler(nn.Module):
             return Lesson(nobody, nobody, nobody.new_zeros((0, 0), dtype=torch.bool))
         drawn = self._random(generator, self.config.students_per_step, len(self.clusters))  # (S,)
         students = self._members(self.students, self.student_groups[:, drawn], generator)
+        if len(self.all_teachers) <= self.config.all_teachers:
+            return self._lesson(students, self.all_teachers)
         rows = self.clusters[torch.unique(drawn)].repeat_interleave(self.config.teachers_per_cluster)
         own = self._members(self.teachers, self.teacher_groups[:, rows], generator)
         others = self._random(generator, self.config.random_teachers, len(self.all_teachers))

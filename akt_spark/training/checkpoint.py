@@ -1,6 +1,6 @@
 """Folders of trained rankers: finished models, and finished epochs to resume from. A folder exists whole or not at all.
 
-``<training>/epoch-0002/`` holds ``model.safetensors``, ``optimisers.pt`` and ``epoch.json``;
+``<training>/epoch-0002/`` holds ``model.safetensors``, ``optimisers.safetensors`` and ``epoch.json``;
 ``<training>/model/``, there once the training is finished, ``model.safetensors`` and ``checkpoint.json``.
 """
 
@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -24,7 +23,12 @@ from akt_spark.errors import DataError
 from akt_spark.ranker.akt_rec import Ranker
 from akt_spark.ranker.lookup import EntityLookup
 
-WEIGHTS, OPTIMISERS, EPOCH, CHECKPOINT = "model.safetensors", "optimisers.pt", "epoch.json", "checkpoint.json"
+WEIGHTS, OPTIMISERS, EPOCH, CHECKPOINT = (
+    "model.safetensors",
+    "optimisers.safetensors",
+    "epoch.json",
+    "checkpoint.json",
+)
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary.rename(path)
 
 
-def save_epoch(training: Path, epoch: int, model: nn.Module, optimisers: dict[str, Any], notes: dict[str, Any]) -> None:
+def save_epoch(
+    training: Path, epoch: int, model: nn.Module, optimisers: dict[str, Tensor], notes: dict[str, Any]
+) -> None:
     """Saves the end of an epoch."""
     with atomic_folder(training / f"epoch-{epoch:04d}") as folder:
         save_file(_weights(model), folder / WEIGHTS)
-        torch.save(optimisers, folder / OPTIMISERS)
+        save_file(optimisers, folder / OPTIMISERS)
         (folder / EPOCH).write_text(json.dumps(notes))
 
 
@@ -88,11 +94,11 @@ def last_epoch(training: Path) -> int:
     return max((int(folder.name.removeprefix("epoch-")) for folder in training.glob("epoch-*")), default=0)
 
 
-def load_epoch(training: Path, epoch: int) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+def load_epoch(training: Path, epoch: int) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
     """Weights, optimiser state and notes of an epoch."""
     folder = training / f"epoch-{epoch:04d}"
-    optimisers = torch.load(folder / OPTIMISERS, weights_only=True)
-    return load_file(folder / WEIGHTS), optimisers, json.loads((folder / EPOCH).read_text())
+    notes = json.loads((folder / EPOCH).read_text())
+    return load_file(folder / WEIGHTS), load_file(folder / OPTIMISERS), notes
 
 
 def drop_epochs(training: Path, keep: set[int]) -> None:

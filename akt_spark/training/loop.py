@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +57,7 @@ class Trainer:
     def start_equal(self) -> None:
         """Every rank starts from the weights and optimiser state of rank 0."""
         state = list(self.model.state_dict().values())
-        for optimiser in (self.adam, self.lazy_adam):
+        for optimiser in self._optimisers().values():
             state += [value for slot in optimiser.state.values() for value in slot.values() if torch.is_tensor(value)]
         self.communicator.broadcast(state)
 
@@ -138,18 +137,31 @@ class Trainer:
             self.curve += [(self.step, name, value) for name, value in points.items()]
             self._sums, self._summed = {}, 0
 
-    def state(self) -> dict[str, Any]:
-        """What a resume needs beside the model's weights."""
-        return {"step": self.step, "adam": self.adam.state_dict(), "lazy_adam": self.lazy_adam.state_dict()}
+    def state(self) -> dict[str, Tensor]:
+        """The optimisers' state, which a resume needs: ``adam/3/exp_avg`` of the fourth of its parameters."""
+        return {
+            f"{name}/{parameter}/{entry}": torch.as_tensor(value).contiguous()
+            for name, optimiser in self._optimisers().items()
+            for parameter, slot in optimiser.state_dict()["state"].items()
+            for entry, value in slot.items()
+        }
 
-    def resume(self, weights: dict[str, Tensor], state: dict[str, Any], curve: Sequence[Point]) -> None:
+    def resume(self, weights: dict[str, Tensor], state: dict[str, Tensor], step: int, curve: Sequence[Point]) -> None:
         """Goes back to the end of an epoch."""
         self.model.load_state_dict(weights)
-        self.step = state["step"]
-        self.adam.load_state_dict(state["adam"])
-        self.lazy_adam.load_state_dict(state["lazy_adam"])
+        self.step = step
+        for name, optimiser in self._optimisers().items():
+            slots: dict[int, dict[str, Tensor | int]] = {}
+            for path, value in state.items():
+                of, parameter, entry = path.split("/")
+                if of == name:  # lazy Adam counts in plain integers
+                    slots.setdefault(int(parameter), {})[entry] = value if value.is_floating_point() else value.item()
+            optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
         self.curve = [tuple(point) for point in curve]
         self.start_equal()
+
+    def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"adam": self.adam, "lazy_adam": self.lazy_adam}
 
 
 def _no_rows(table: Tensor) -> Tensor:

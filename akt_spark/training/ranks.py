@@ -72,7 +72,7 @@ def _resume(trainer: Trainer, plan: Plan, training: Training) -> Progress:
     if not epoch.item():
         return Progress()
     weights, optimisers, notes = folders.load_epoch(folder, int(epoch))
-    trainer.resume(weights, optimisers, notes["curve"])
+    trainer.resume(weights, optimisers, notes["step"], notes["curve"])
     if trainer.communicator.rank == 0:
         say(plan.log, f"{training.name}: goes on after epoch {int(epoch)}")
     return Progress(notes["metrics"], notes["seconds"])
@@ -103,7 +103,8 @@ def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progr
     progress.seconds += time.monotonic() - started
     if rank == 0:
         folder = Path(training.folder)
-        notes = {"metrics": progress.metrics, "seconds": progress.seconds, "curve": trainer.curve}
+        told = {"metrics": progress.metrics, "seconds": progress.seconds}
+        notes = told | {"step": trainer.step, "curve": trainer.curve}
         folders.save_epoch(folder, epoch, trainer.model, trainer.state(), notes)
         folders.drop_epochs(folder, keep={epoch, progress.best})
         say(

@@ -39,7 +39,7 @@ def make_lookup(
     codes = torch.stack([integers(size, rows) for size in levels], 1)
     codes[torch.rand(rows, generator=generator) < without_code] = -1
     activity = torch.randn(rows, 5, generator=generator)
-    activity[:, 1] = impressions.float().log1p()
+    activity[:, :3] = torch.stack([impressions // 4, impressions, impressions // 20], 1).float().log1p()
     vector = torch.nn.functional.normalize(torch.randn(rows, 8, generator=generator), dim=1)
     lookup = EntityLookup(integers(7, rows, attributes), integers(6, rows), codes, activity, impressions, role, vector)
     for tensor in (lookup.attributes, lookup.category, lookup.activity, lookup.impressions, lookup.role, lookup.vector):

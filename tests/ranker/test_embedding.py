@@ -171,6 +171,33 @@ def test_the_shrinkage_gate_follows_its_formula(build, items):
     torch.testing.assert_close(model.gate("item"), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_shrinkage_gate_counts_purchases_where_nothing_says_what_was_shown(build, items):
+    model = build(gate="shrinkage", gate_kappa=20.0, gate_floor=0.1)
+    activity = items.activity.clone()
+    activity[:, 2], activity[:, :2] = activity[:, 1], 0.0
+    ids = torch.arange(len(activity))
+    weight = model.item.embedding.weight(ids, activity)[:, 0]
+    torch.testing.assert_close(weight, model.gate("item"), rtol=1e-4, atol=1e-5)
+
+
+def test_in_a_history_an_id_without_a_row_of_its_own_is_its_cluster(items, users):
+    model = Ranker(ModelConfig(item_admission=10), items, users, seed=1)
+    entity, embedding = model.item, model.item.embedding
+    ids = torch.arange(1, len(items.impressions))
+    shown = entity.history(ids, *entity.gather(ids))[:, entity.config.dim :]
+    own, coded = items.impressions[ids] >= 10, items.codes[ids, 0] >= 0
+    assert (~own & coded).any() and (own & coded).any() and (~own & ~coded).any()
+    torch.testing.assert_close(shown[~own & coded], embedding.cluster(ids[~own & coded]))
+    torch.testing.assert_close(shown[own | ~coded], embedding.individual(ids[own | ~coded]))
+
+
+def test_a_history_of_clusters_alone_reads_no_individual_row(build, items):
+    entity = build(mix="cluster").item
+    ids = (items.codes[:, 0] >= 0).nonzero()[:, 0]
+    shown = entity.history(ids, *entity.gather(ids))[:, entity.config.dim :]
+    torch.testing.assert_close(shown, entity.embedding.cluster(ids))
+
+
 def test_agreement_draws_the_rare_to_their_cluster_and_clusters_to_the_frequent(build, items):
     model = build(gate="shrinkage", gate_floor=0.0, gate_kappa=1.0, cluster_mode="prefix", transfer=False)
     embedding = model.item.embedding

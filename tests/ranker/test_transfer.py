@@ -180,7 +180,7 @@ def test_students_are_drawn_uniformly_over_clusters_and_then_inside_them():
 
 
 def test_every_student_has_a_teacher_and_the_generator_decides_the_draw(build):
-    sampler = build(teachers_per_cluster=1, random_teachers=1).item.sampler
+    sampler = build(teachers_per_cluster=1, random_teachers=1, all_teachers=0).item.sampler
     first, again, other = (sampler.draw(torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert first.positives.any(1).all()
     assert torch.equal(first.students, again.students) and torch.equal(first.teachers, again.teachers)
@@ -189,9 +189,12 @@ def test_every_student_has_a_teacher_and_the_generator_decides_the_draw(build):
 
 def test_teachers_of_a_drawn_cluster_are_at_most_as_many_as_configured():
     codes, roles = [[-1, -1]] + [[0, 0]] * 40, [NONE] + [STUDENT] * 10 + [TEACHER] * 30
-    config = ModelConfig(teachers_per_cluster=4, random_teachers=1)
+    config = ModelConfig(teachers_per_cluster=4, random_teachers=1, all_teachers=29)
     lesson = TransferSampler(config, *roles_and_codes(codes, roles)).draw(generator())
     assert 1 <= len(lesson.teachers) <= 5
+    shown = config.model_copy(update={"all_teachers": 30})
+    lesson = TransferSampler(shown, *roles_and_codes(codes, roles)).draw(generator())
+    assert lesson.teachers.tolist() == list(range(11, 41))
 
 
 @pytest.mark.parametrize("role", [STUDENT, TEACHER, NONE])

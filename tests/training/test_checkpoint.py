@@ -98,6 +98,9 @@ def test_a_killed_training_resumes_to_bit_equal_results(plan, tmp_path, monkeypa
         patch.setattr(*_kill(killed_at))
         with pytest.raises(Killed):
             ranks.train_all(InlineCommunicator(), disturbed)
+    left = [file.suffix for file in Path(disturbed.trainings[0].folder).rglob("*") if file.is_file()]
+    assert left
+    assert set(left) == {".safetensors", ".json"}  # nothing has to be unpickled
     torch.rand(3)  # a resumed process has another random state
     ranks.train_all(InlineCommunicator(), disturbed)
 
