@@ -515,14 +515,31 @@ class TrainingConfig(Section):
 
     ranks: PositiveInt = Field(2, description="Horovod ranks; Spark must have this many task slots")
     backend: Literal["horovod", "inline"] = Field("horovod", description="inline: one process, for debugging")
-    batch_size: PositiveInt = Field(512, description="samples a step and rank")
+    lanes: PositiveInt | None = Field(
+        None, description="equal shares of the samples that advance in step; ranks must divide them; null: one a rank"
+    )
+    batch_size: PositiveInt = Field(512, description="samples a step and lane")
     epochs: PositiveInt = Field(3, description="passes over the samples; the best on validation is kept")
     learning_rate: PositiveFloat = Field(1e-3, description="of the dense layers (Adam)")
     id_learning_rate: PositiveFloat = Field(2e-3, description="of the ID tables (lazy Adam)")
     seeds: list[NonNegativeInt] = Field([1], min_length=1, description="every variant is trained once a seed")
     reader: Literal["petastorm", "arrow"] = Field("petastorm", description="what reads the samples; same batches")
     shuffle_blocks: PositiveInt = Field(4, description="blocks that are mixed in memory")
+    checkpoint_steps: NonNegativeInt = Field(1000, description="steps between checkpoints; 0: only at ends of epochs")
     curve_steps: PositiveInt = Field(10, description="steps between two points of the loss curves")
+
+    @property
+    def shares(self) -> int:
+        """Lanes, however they are configured."""
+        return self.lanes or self.ranks
+
+    @model_validator(mode="after")
+    def _ranks_share_lanes(self) -> Self:
+        if self.shares % self.ranks:
+            raise ValueError(
+                f"lanes {self.lanes}: ranks {self.ranks} cannot share them equally; set a multiple of ranks"
+            )
+        return self
 
 
 class RankerConfig(Section):

@@ -1,6 +1,6 @@
-"""Folders of trained rankers: finished models, and finished epochs to resume from. A folder exists whole or not at all.
+"""Folders of trained rankers: finished models, and steps to resume from. A folder exists whole or not at all.
 
-``<training>/epoch-0002/`` holds ``model.safetensors``, ``optimisers.safetensors`` and ``epoch.json``;
+``<training>/step-00001500/`` holds ``model.safetensors``, ``optimisers.safetensors`` and ``progress.json``;
 ``<training>/model/``, there once the training is finished, ``model.safetensors`` and ``checkpoint.json``.
 """
 
@@ -23,10 +23,10 @@ from akt_spark.errors import DataError
 from akt_spark.ranker.akt_rec import Ranker
 from akt_spark.ranker.lookup import EntityLookup
 
-WEIGHTS, OPTIMISERS, EPOCH, CHECKPOINT = (
+WEIGHTS, OPTIMISERS, PROGRESS, CHECKPOINT = (
     "model.safetensors",
     "optimisers.safetensors",
-    "epoch.json",
+    "progress.json",
     "checkpoint.json",
 )
 
@@ -79,33 +79,36 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary.rename(path)
 
 
-def save_epoch(
-    training: Path, epoch: int, model: nn.Module, optimisers: dict[str, Tensor], notes: dict[str, Any]
+def save_step(
+    training: Path, step: int, model: nn.Module, optimisers: dict[str, Tensor], progress: dict[str, Any]
 ) -> None:
-    """Saves the end of an epoch."""
-    with atomic_folder(training / f"epoch-{epoch:04d}") as folder:
+    """Saves where a training stands after so many steps."""
+    with atomic_folder(_folder(training, step)) as folder:
         save_file(_weights(model), folder / WEIGHTS)
         save_file(optimisers, folder / OPTIMISERS)
-        (folder / EPOCH).write_text(json.dumps(notes))
+        (folder / PROGRESS).write_text(json.dumps(progress))
 
 
-def last_epoch(training: Path) -> int:
-    """The newest finished epoch of a training, 0 when there is none."""
-    return max((int(folder.name.removeprefix("epoch-")) for folder in training.glob("epoch-*")), default=0)
+def saved_steps(training: Path) -> list[int]:
+    """The steps of a training that are saved, ascending."""
+    return sorted(int(folder.name.removeprefix("step-")) for folder in training.glob("step-*"))
 
 
-def load_epoch(training: Path, epoch: int) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-    """Weights, optimiser state and notes of an epoch."""
-    folder = training / f"epoch-{epoch:04d}"
-    notes = json.loads((folder / EPOCH).read_text())
-    return load_file(folder / WEIGHTS), load_file(folder / OPTIMISERS), notes
+def load_step(training: Path, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """Weights, optimiser state and progress of a saved step."""
+    folder = _folder(training, step)
+    progress = json.loads((folder / PROGRESS).read_text())
+    return load_file(folder / WEIGHTS), load_file(folder / OPTIMISERS), progress
 
 
-def drop_epochs(training: Path, keep: set[int]) -> None:
-    """Deletes the saved epochs of a training but some."""
-    for folder in training.glob("epoch-*"):
-        if int(folder.name.removeprefix("epoch-")) not in keep:
-            shutil.rmtree(folder)
+def drop_steps(training: Path, keep: set[int]) -> None:
+    """Deletes the saved steps of a training but some."""
+    for step in set(saved_steps(training)) - keep:
+        shutil.rmtree(_folder(training, step))
+
+
+def _folder(training: Path, step: int) -> Path:
+    return training / f"step-{step:08d}"
 
 
 def save_finished(training: Path, model: nn.Module, checkpoint: Checkpoint) -> None:

@@ -1,8 +1,15 @@
-"""The training loop: one for every variant (method.md 5.7)."""
+"""The training loop: one for every variant (method.md 5.7).
+
+What a step computes is a function of weights, seed, step and its lanes' batches alone: every lane draws its own dropout
+and students and normalises by its own batch, and gradients and batch statistics are means over the lanes. So a kill
+changes nothing, and another number of ranks no more than the rounding of sums.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +19,7 @@ from torch.nn import functional as F
 from akt_spark.config import ModelConfig, TrainingConfig
 from akt_spark.errors import AktError
 from akt_spark.training.exchange import Communicator
+from akt_spark.training.order import lanes_of
 
 Point = tuple[int, str, float]
 
@@ -28,6 +36,7 @@ class Trainer:
       ``transfer_optimiser: tables``, the lazy Adam of the click loss).
 
     Attributes:
+        lanes: the lanes of this rank.
         step: optimiser steps taken.
         curve: (step, metric, mean over the ranks and over the steps since the last point).
     """
@@ -43,11 +52,14 @@ class Trainer:
     ) -> None:
         self.model, self.settings, self.training = model, settings, training
         self.communicator, self.seed = communicator, seed
+        self.lanes = lanes_of(communicator.rank, communicator.world, training.shares)
         self.warmup_steps = max(1, round(settings.transfer_warmup * total_steps))
         self.dense_parameters = model.dense_parameters()
         self.id_tables, self.transfer_tables = model.id_tables(), model.transfer_tables()
         self.adam = torch.optim.Adam(self.dense_parameters, lr=training.learning_rate)
         self.lazy_adam = torch.optim.SparseAdam(self.id_tables, lr=training.id_learning_rate)
+        norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+        self.statistics = [values for norm in norms for values in (norm.running_mean, norm.running_var)]
         self.step = 0
         self.curve: list[Point] = []
         self._sums: dict[str, float] = {}
@@ -61,62 +73,86 @@ class Trainer:
             state += [value for slot in optimiser.state.values() for value in slot.values() if torch.is_tensor(value)]
         self.communicator.broadcast(state)
 
-    def train_epoch(self, epoch: int, batches: Iterable[dict[str, Tensor]]) -> None:
-        """Takes one step a batch; all ranks must hold equally many. Afterwards all ranks hold the same model."""
-        torch.manual_seed(_mixed(self.seed, epoch, self.communicator.rank))  # dropout, also after a resume
+    def train_epoch(
+        self, steps: Iterable[Sequence[dict[str, Tensor]]], save: Callable[[], None] = lambda: None
+    ) -> None:
+        """Takes one step after another, or the rest of an epoch. Afterwards all ranks hold the same model.
+
+        Args:
+            steps: for every step one batch of each of this rank's lanes; all ranks must hold equally many steps.
+            save: called every ``training.checkpoint_steps`` steps.
+        """
         self.model.train()
-        for batch in batches:
-            self.train_step(batch)
+        for batches in steps:
+            self.train_step(batches)
             if self.step % self.training.curve_steps == 0:
                 self._record()
             if self.step % self.settings.snapshot_steps == 0:
-                self._refresh()
+                self.model.refresh_snapshots()
+            if self.training.checkpoint_steps and self.step % self.training.checkpoint_steps == 0:
+                self._sums = dict(zip(self._sums, self._means_of_ranks(self._sums.values()), strict=True))
+                save()
         self._record()
-        self._refresh()
+        self.model.refresh_snapshots()
 
-    def train_step(self, batch: dict[str, Tensor]) -> None:
+    def train_step(self, batches: Sequence[dict[str, Tensor]]) -> None:
         """One step of all three optimisers, from gradients at the same weights."""
         self.step += 1
         self.model.zero_grad(set_to_none=True)
-        click_loss = F.binary_cross_entropy_with_logits(self.model(batch), batch["label"])
-        regulariser = self.model.regulariser(batch)
-        transfers = self.model.transfer_losses(self._generator(), batch)
-        warmth, joined = min(1.0, self.step / self.warmup_steps), self.settings.transfer_optimiser == "tables"
-        transfer = self.settings.transfer_weight * warmth * sum(transfers.values()) if joined else 0.0
-        (click_loss + regulariser + transfer).backward()
-        apart = bool(transfers) and not joined
-        pulls = torch.autograd.grad(sum(transfers.values()), self.transfer_tables) if apart else ()
-        pulls = self._exchange(pulls)
+        warmth, pulls = min(1.0, self.step / self.warmup_steps), []
+        before = [values.clone() for values in self.statistics]
+        after = [torch.zeros_like(values) for values in self.statistics]
+        for lane, batch in zip(self.lanes, batches, strict=True):
+            for values, earlier in zip(self.statistics, before, strict=True):
+                values.copy_(earlier)
+            pulls.append(self._gradients(lane, batch, warmth))
+            for total, values in zip(after, self.statistics, strict=True):
+                total.add_(values, alpha=1 / len(self.lanes))
+        for values, mean in zip(self.statistics, after, strict=True):
+            values.copy_(mean)
+        pulled = self._exchange([sum(of_lanes[1:], of_lanes[0]) for of_lanes in zip(*pulls, strict=True)])
         self.adam.step()
         self.lazy_adam.step()
         rate = self.settings.transfer_learning_rate * warmth
         with torch.no_grad():
-            for table, pull in zip(self.transfer_tables, pulls, strict=False):
+            for table, pull in zip(self.transfer_tables, pulled, strict=False):
                 table.add_(pull, alpha=-rate)
-        self._add({"loss": click_loss, "orthogonality": regulariser, **transfers})
 
-    def _generator(self) -> torch.Generator:
-        """Draws the students of this step: other ones on every rank, the same ones after a resume."""
-        return torch.Generator().manual_seed(_mixed(self.seed, self.step, self.communicator.rank))
+    def _gradients(self, lane: int, batch: dict[str, Tensor], warmth: float) -> Sequence[Tensor]:
+        """Adds the gradients of a lane's batch; returns those of the transfer, where it has an optimiser of its own."""
+        torch.manual_seed(self._mixed(lane))  # dropout
+        share = 1 / len(self.lanes)
+        click_loss = F.binary_cross_entropy_with_logits(self.model(batch), batch["label"])
+        regulariser = self.model.regulariser(batch)
+        transfers = self.model.transfer_losses(self._generator(lane), batch)
+        joined = self.settings.transfer_optimiser == "tables"
+        transfer = self.settings.transfer_weight * warmth * sum(transfers.values()) if joined else 0.0
+        (share * (click_loss + regulariser + transfer)).backward()
+        self._add({"loss": click_loss, "orthogonality": regulariser, **transfers})
+        if not transfers or joined:
+            return ()
+        return torch.autograd.grad(share * sum(transfers.values()), self.transfer_tables)
+
+    def _generator(self, lane: int) -> torch.Generator:
+        """Draws the students of this step and lane."""
+        return torch.Generator().manual_seed(self._mixed(lane, 1))
+
+    def _mixed(self, *numbers: int) -> int:
+        """One well-mixed seed of the step and what tells its uses apart."""
+        mixed = np.random.SeedSequence((self.seed, self.step, *numbers))
+        return int(mixed.generate_state(1, np.uint64)[0]) >> 1
 
     def _exchange(self, pulls: Sequence[Tensor]) -> list[Tensor]:
-        """Averages all gradients over the ranks; returns those of the transfer."""
+        """Averages gradients and batch statistics over the ranks; returns the gradients of the transfer."""
         for parameter in self.dense_parameters:
             if parameter.grad is None:  # ranks must exchange equally much
                 parameter.grad = torch.zeros_like(parameter)
-        self.communicator.average([parameter.grad for parameter in self.dense_parameters])
+        self.communicator.average([*(parameter.grad for parameter in self.dense_parameters), *self.statistics])
         clicks = [_no_rows(table) if table.grad is None else table.grad for table in self.id_tables]
         averaged = self.communicator.average_sparse([*clicks, *pulls])
         for table, gradient in zip(self.id_tables, averaged, strict=False):
             table.grad = gradient
         return averaged[len(self.id_tables) :]
-
-    def _refresh(self) -> None:
-        """Averages the statistics that each rank took of its own batches, then renews the cluster means."""
-        norms = [module for module in self.model.modules() if isinstance(module, nn.BatchNorm1d)]
-        if norms:
-            self.communicator.average([values for norm in norms for values in (norm.running_mean, norm.running_var)])
-        self.model.refresh_snapshots()
 
     def _add(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
@@ -126,10 +162,9 @@ class Trainer:
     def _record(self) -> None:
         """Adds a point of every loss to the curve."""
         if self._summed:
-            means = torch.tensor([total / self._summed for total in self._sums.values()], dtype=torch.float64)
-            self.communicator.average([means])
-            points = dict(zip(self._sums, means.tolist(), strict=True))
-            if not means.isfinite().all():
+            means = self._means_of_ranks(total / self._summed for total in self._sums.values())
+            points = dict(zip(self._sums, means, strict=True))
+            if not all(map(math.isfinite, means)):
                 raise AktError(
                     f"training diverged by step {self.step}: {points}; lower training.learning_rate, "
                     "training.id_learning_rate or ranker.model.transfer_learning_rate"
@@ -137,8 +172,13 @@ class Trainer:
             self.curve += [(self.step, name, value) for name, value in points.items()]
             self._sums, self._summed = {}, 0
 
-    def state(self) -> dict[str, Tensor]:
-        """The optimisers' state, which a resume needs: ``adam/3/exp_avg`` of the fourth of its parameters."""
+    def _means_of_ranks(self, values: Iterable[float]) -> list[float]:
+        means = torch.tensor(list(values), dtype=torch.float64)
+        self.communicator.average([means])
+        return means.tolist()
+
+    def optimiser_state(self) -> dict[str, Tensor]:
+        """``adam/3/exp_avg`` of the fourth parameter of `adam`, and so on."""
         return {
             f"{name}/{parameter}/{entry}": torch.as_tensor(value).contiguous()
             for name, optimiser in self._optimisers().items()
@@ -146,18 +186,22 @@ class Trainer:
             for entry, value in slot.items()
         }
 
-    def resume(self, weights: dict[str, Tensor], state: dict[str, Tensor], step: int, curve: Sequence[Point]) -> None:
-        """Goes back to the end of an epoch."""
+    def progress(self) -> dict[str, Any]:
+        """What else a resume needs, as JSON has it."""
+        return {"step": self.step, "curve": self.curve, "sums": self._sums, "summed": self._summed}
+
+    def resume(self, weights: dict[str, Tensor], optimisers: dict[str, Tensor], progress: dict[str, Any]) -> None:
+        """Goes back to a step that was saved."""
         self.model.load_state_dict(weights)
-        self.step = step
         for name, optimiser in self._optimisers().items():
             slots: dict[int, dict[str, Tensor | int]] = {}
-            for path, value in state.items():
+            for path, value in optimisers.items():
                 of, parameter, entry = path.split("/")
                 if of == name:  # lazy Adam counts in plain integers
                     slots.setdefault(int(parameter), {})[entry] = value if value.is_floating_point() else value.item()
             optimiser.load_state_dict({"state": slots, "param_groups": optimiser.state_dict()["param_groups"]})
-        self.curve = [tuple(point) for point in curve]
+        self.step, self._sums, self._summed = progress["step"], progress["sums"], progress["summed"]
+        self.curve = [tuple(point) for point in progress["curve"]]
         self.start_equal()
 
     def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
@@ -167,8 +211,3 @@ class Trainer:
 def _no_rows(table: Tensor) -> Tensor:
     """A sparse gradient of a table that no sample used."""
     return torch.sparse_coo_tensor(torch.empty(1, 0, dtype=torch.int64), torch.empty(0, table.shape[1]), table.shape)
-
-
-def _mixed(*numbers: int) -> int:
-    """One well-mixed seed from several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1

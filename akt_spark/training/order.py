@@ -1,4 +1,8 @@
-"""Which rows each rank reads, and in which order: a pure function of the blocks, the seed and the epoch."""
+"""Which rows each lane holds, and in which order: a pure function of the blocks, the seed and the epoch.
+
+A lane is a share of the samples with a stream of batches of its own. Every step takes one batch of each lane. Ranks
+work on the lanes, so neither what a step takes nor the order of steps depends on how many ranks there are.
+"""
 
 from __future__ import annotations
 
@@ -24,19 +28,24 @@ class Part:
         return self.stop - self.start
 
 
-def steps_per_epoch(rows: int, batch_size: int, world: int) -> int:
-    """Optimiser steps of an epoch, the same on every rank: what the rank with the fewest rows can fill."""
-    return rows // world // batch_size
+def steps_per_epoch(rows: int, batch_size: int, lanes: int) -> int:
+    """Optimiser steps of an epoch: what the lane with the fewest rows can fill."""
+    return rows // lanes // batch_size
 
 
-def deal(blocks: Sequence[Block], rank: int, world: int) -> list[Part]:
-    """The share of one rank: the blocks, laid end to end, are cut into ``world`` pieces of equal length.
+def lanes_of(rank: int, world: int, lanes: int) -> range:
+    """The lanes that a rank works on; ``lanes`` is a multiple of ``world``."""
+    return range(rank, lanes, world)
 
-    Every row belongs to exactly one rank and no two ranks differ by more than one row, whatever the sizes and the
-    number of the blocks. At most ``world - 1`` blocks are cut, and read by two ranks.
+
+def deal(blocks: Sequence[Block], share: int, shares: int) -> list[Part]:
+    """One share of the blocks: laid end to end, they are cut into ``shares`` pieces of equal length.
+
+    Every row belongs to exactly one share and no two differ by more than one row, whatever the sizes and the number of
+    the blocks. At most ``shares - 1`` blocks are cut, and read twice.
     """
     total = sum(block.rows for block in blocks)
-    first, last = rank * total // world, (rank + 1) * total // world
+    first, last = share * total // shares, (share + 1) * total // shares
     parts, offset = [], 0
     for block in blocks:
         start, stop = max(first - offset, 0), min(last - offset, block.rows)

@@ -46,6 +46,7 @@ class Plan:
     versions: dict[str, int]
     log: str
 
-    def steps(self, world: int) -> int:
-        """Optimiser steps an epoch on every one of ``world`` ranks."""
-        return steps_per_epoch(sum(block.rows for block in self.train), self.settings.batch_size, world)
+    @property
+    def steps(self) -> int:
+        """Optimiser steps an epoch."""
+        return steps_per_epoch(sum(block.rows for block in self.train), self.settings.batch_size, self.settings.shares)

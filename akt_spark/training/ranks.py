@@ -24,11 +24,11 @@ from akt_spark.training.validation import validate
 
 @dataclass
 class Progress:
-    """What is known of a training after an epoch, beside its weights.
+    """What is known of a training, beside its weights.
 
     Attributes:
-        metrics: validation measures of every epoch so far.
-        seconds: wall time of all epochs so far, validation included.
+        metrics: validation measures of every finished epoch.
+        seconds: wall time so far, validation included.
     """
 
     metrics: list[dict[str, float]] = field(default_factory=list)
@@ -53,9 +53,9 @@ def train_all(communicator: Communicator, plan: Plan) -> None:
 def _train(
     communicator: Communicator, plan: Plan, training: Training, items: EntityLookup, users: EntityLookup
 ) -> None:
-    epochs, steps = plan.settings.epochs, plan.steps(communicator.world)
+    epochs = plan.settings.epochs
     model = Ranker(training.model, items, users, training.seed)
-    trainer = Trainer(model, training.model, plan.settings, communicator, training.seed, epochs * steps)
+    trainer = Trainer(model, training.model, plan.settings, communicator, training.seed, epochs * plan.steps)
     progress = _resume(trainer, plan, training)
     for epoch in range(len(progress.metrics) + 1, epochs + 1):
         _run_epoch(trainer, plan, training, progress, epoch)
@@ -65,51 +65,71 @@ def _train(
 
 
 def _resume(trainer: Trainer, plan: Plan, training: Training) -> Progress:
-    """Goes back to the last finished epoch that rank 0 finds, if there is one."""
+    """Goes back to the last step that rank 0 finds, if there is one."""
     folder = Path(training.folder)
-    epoch = torch.tensor([folders.last_epoch(folder)])
-    trainer.communicator.broadcast([epoch])
-    if not epoch.item():
+    last = torch.tensor([max(folders.saved_steps(folder), default=0)])
+    trainer.communicator.broadcast([last])
+    step = int(last)
+    if not step:
         return Progress()
-    weights, optimisers, notes = folders.load_epoch(folder, int(epoch))
-    trainer.resume(weights, optimisers, notes["step"], notes["curve"])
+    weights, optimisers, saved = folders.load_step(folder, step)
+    trainer.resume(weights, optimisers, saved)
+    progress = Progress(saved["metrics"], saved["seconds"])
     if trainer.communicator.rank == 0:
-        say(plan.log, f"{training.name}: goes on after epoch {int(epoch)}")
-    return Progress(notes["metrics"], notes["seconds"])
+        within = step - len(progress.metrics) * plan.steps
+        where = f"epoch {len(progress.metrics)}" + (f" and {within:,} steps" if within else "")
+        say(plan.log, f"{training.name}: goes on after {where}")
+    return progress
 
 
 def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progress, epoch: int) -> None:
-    """Trains, validates and saves one epoch, and adds it to the progress."""
+    """Trains an epoch, from where it stands, validates and saves it, and adds it to the progress."""
     communicator, settings = trainer.communicator, plan.settings
-    rank, world = communicator.rank, communicator.world
-    started, first = time.monotonic(), len(trainer.curve)
-    samples = batches(
-        plan.train,
-        settings.batch_size,
-        rank,
-        world,
-        seed=training.seed,
-        epoch=epoch,
-        shuffle_blocks=settings.shuffle_blocks,
-        backend=settings.reader,
-    )
-    trainer.train_epoch(epoch, samples)
-    speed = plan.steps(world) * settings.batch_size * world / (time.monotonic() - started)
+    rank, world, first_step = communicator.rank, communicator.world, trainer.step
+    started, first, before = time.monotonic(), len(trainer.curve), progress.seconds
+
+    def save() -> None:
+        """The position is seed, epoch and step, over the pinned version of the samples."""
+        progress.seconds = before + time.monotonic() - started
+        if rank == 0:
+            position = {"seed": training.seed, "epoch": epoch, "versions": plan.versions}
+            saved = position | trainer.progress() | {"metrics": progress.metrics, "seconds": progress.seconds}
+            folder, step = Path(training.folder), trainer.step
+            folders.save_step(folder, step, trainer.model, trainer.optimiser_state(), saved)
+            folders.drop_steps(folder, keep={step, progress.best * plan.steps} if progress.metrics else {step})
+
+    def save_inside() -> None:
+        if trainer.step < epoch * plan.steps:  # the end is saved with what validation says
+            save()
+
+    streams = [
+        batches(
+            plan.train,
+            settings.batch_size,
+            lane,
+            settings.shares,
+            seed=training.seed,
+            epoch=epoch,
+            shuffle_blocks=settings.shuffle_blocks,
+            skip=first_step - (epoch - 1) * plan.steps,
+            backend=settings.reader,
+        )
+        for lane in trainer.lanes
+    ]
+    trainer.train_epoch(zip(*streams, strict=True), save_inside)
+    taken = (trainer.step - first_step) * settings.batch_size * settings.shares
+    speed = taken / (time.monotonic() - started)
     held_out = ordered_batches(plan.validation, settings.batch_size, rank, world, backend=settings.reader)
     metrics = validate(trainer.model, held_out, communicator)
     losses = [value for _, name, value in trainer.curve[first:] if name == "loss"]
     trainer.curve += [(trainer.step, name, value) for name, value in metrics.items()]
     progress.metrics.append(metrics)
-    progress.seconds += time.monotonic() - started
+    save()
     if rank == 0:
-        folder = Path(training.folder)
-        told = {"metrics": progress.metrics, "seconds": progress.seconds}
-        notes = told | {"step": trainer.step, "curve": trainer.curve}
-        folders.save_epoch(folder, epoch, trainer.model, trainer.state(), notes)
-        folders.drop_epochs(folder, keep={epoch, progress.best})
+        loss = f"loss {sum(losses) / len(losses):.4f}, " if losses else ""
         say(
             plan.log,
-            f"{training.name}, epoch {epoch}/{settings.epochs}: loss {sum(losses) / len(losses):.4f}, "
+            f"{training.name}, epoch {epoch}/{settings.epochs}: {loss}"
             f"validation AUC {metrics['validation_auc']:.4f}, {speed:,.0f} samples/s",
         )
 
@@ -119,7 +139,7 @@ def _finish(
 ) -> None:
     """Saves the best epoch as the training's model."""
     folder, model = Path(training.folder), trainer.model
-    model.load_state_dict(folders.load_epoch(folder, progress.best)[0])
+    model.load_state_dict(folders.load_step(folder, progress.best * plan.steps)[0])
     gates: list[dict[str, Any]] = []
     for entity, lookup in (("item", items), ("user", users)):
         gates += gate_bins(entity, model.gate(entity), lookup)
@@ -135,7 +155,7 @@ def _finish(
             epoch=progress.best,
             step=trainer.step,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
-            samples=trainer.step * plan.settings.batch_size * trainer.communicator.world,
+            samples=trainer.step * plan.settings.batch_size * plan.settings.shares,
             seconds=progress.seconds,
             metrics=progress.metrics[progress.best - 1],
             curve=trainer.curve,

@@ -1,8 +1,9 @@
 """Batches of training samples from the Parquet files of a pinned version, through Petastorm or plain Arrow.
 
 Petastorm has no position to resume from and reads all epochs of a reader in one permutation, so the order is decided
-here: every epoch opens a new reader over this rank's files in this epoch's order, with one worker thread so that
-row groups arrive in that order. The rows of every file are counted against the pinned version.
+here: every epoch opens a new reader over a lane's files in this epoch's order, with one worker thread so that row
+groups arrive in that order. The rows of every file are counted, and their checksum is compared with what Spark finds in
+the pinned version.
 """
 
 from __future__ import annotations
@@ -21,43 +22,45 @@ from torch import Tensor
 from akt_spark.errors import DataError
 from akt_spark.training import petastorm_fix
 from akt_spark.training.order import Part, deal, shuffled, steps_per_epoch
-from akt_spark.training.samples import Block
+from akt_spark.training.samples import Block, checksum
 
 Backend = Literal["petastorm", "arrow"]
 Arrays = dict[str, np.ndarray]
 Batch = dict[str, Tensor]
 
+SAMPLE_ID = "sample_id"  # for the checksum
 COLUMNS = ("label", "user_idx", "item_idx", "history", "history_length", "user_activity", "item_activity")
 
 
 def batches(
     blocks: Sequence[Block],
     batch_size: int,
-    rank: int = 0,
-    world: int = 1,
+    lane: int = 0,
+    lanes: int = 1,
     *,
     seed: int,
     epoch: int,
     shuffle_blocks: int,
+    skip: int = 0,
     backend: Backend = "petastorm",
 ) -> Iterator[Batch]:
-    """One epoch of shuffled batches for one rank; every rank gets the same number of full batches.
+    """One epoch of shuffled batches of one lane; every lane has the same number of full batches.
 
-    Blocks are permuted and dealt to the ranks; ``shuffle_blocks`` of them at a time are mixed in memory. Rows that do
-    not fill a last batch on every rank are dropped (others in every epoch).
+    Blocks are permuted and dealt to the lanes; ``shuffle_blocks`` of them at a time are mixed in memory. Rows that do
+    not fill a last batch of every lane are dropped (others in every epoch). The first ``skip`` batches are left out.
 
     Yields:
         ``label`` (B,) float32; ``user_idx``, ``item_idx``, ``history_length`` (B,) int64; ``history`` (B, L) int64,
         newest first, padded with 0; ``user_activity``, ``item_activity`` (B, 5) float32.
 
     Raises:
-        DataError: when a file holds more or fewer rows than its version says.
+        DataError: when a file holds other rows than its version says.
     """
-    steps = steps_per_epoch(sum(block.rows for block in blocks), batch_size, world)
-    parts = deal(shuffled(blocks, seed, epoch), rank, world)
-    rng = np.random.default_rng([seed, epoch, rank])
+    steps = steps_per_epoch(sum(block.rows for block in blocks), batch_size, lanes)
+    parts = deal(shuffled(blocks, seed, epoch), lane, lanes)
+    rng = np.random.default_rng([seed, epoch, lane])
     for step, rows in enumerate(_rebatch(_mix(_read(parts, backend), shuffle_blocks, rng), batch_size)):
-        if step < steps:  # what follows is read all the same, so that its rows are counted
+        if skip <= step < steps:  # what follows is read all the same, so that its rows are counted
             yield to_batch(rows)
 
 
@@ -75,9 +78,9 @@ def to_batch(rows: Arrays) -> Batch:
     return {name: values if values.is_floating_point() else values.long() for name, values in tensors.items()}
 
 
-def to_arrays(table: pa.Table | pa.RecordBatch) -> Arrays:
+def to_arrays(table: pa.Table | pa.RecordBatch, columns: Sequence[str] = COLUMNS) -> Arrays:
     """Columns as arrays; lists of equal length become matrices."""
-    return {name: _to_array(table.column(name)) for name in COLUMNS}
+    return {name: _to_array(table.column(name)) for name in columns}
 
 
 def _to_array(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
@@ -88,28 +91,31 @@ def _to_array(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
 
 
 def _read(parts: Sequence[Part], backend: Backend) -> Iterator[Arrays]:
-    """The rows of every part, in order; each file is counted."""
+    """The rows of every part, in order; each file is counted, and its checksum compared."""
     if not parts:
         return
     row_groups = _READERS[backend]([part.block.url for part in parts])
     for part in parts:
-        pieces, rows = [], 0
+        pieces, rows, found = [], 0, 0
         while rows < part.block.rows:
             piece = next(row_groups, None)
             if piece is None:
                 break
+            found += checksum(piece.pop(SAMPLE_ID).tolist())
             pieces.append(piece)
             rows += len(piece["label"])
         if rows != part.block.rows:
-            raise _wrong_count(part.block, rows, backend)
+            raise _wrong(part.block, f"{backend} returned {rows} rows", part.block.rows)
+        if found != part.block.checksum:
+            raise _wrong(part.block, f"{backend} returned rows of checksum {found}", part.block.checksum)
         yield {name: values[part.start : part.stop] for name, values in _concatenate(pieces).items()}
     if next(row_groups, None) is not None:
         raise DataError(f"{backend} returned more rows than the pinned version of training.samples holds")
 
 
-def _wrong_count(block: Block, rows: int, backend: Backend) -> DataError:
+def _wrong(block: Block, found: str, expected: int) -> DataError:
     return DataError(
-        f"{block.url}: {backend} returned {rows} rows, the pinned version of training.samples says {block.rows}; "
+        f"{block.url}: {found}, the pinned version of training.samples says {expected}; "
         "if the file is whole, run the job again, else run jobs/build_samples.py first"
     )
 
@@ -118,7 +124,7 @@ def _read_petastorm(urls: Sequence[str]) -> Iterator[Arrays]:
     petastorm_fix.apply()
     reader = make_batch_reader(
         list(urls),
-        schema_fields=list(COLUMNS),
+        schema_fields=[*COLUMNS, SAMPLE_ID],
         workers_count=1,
         shuffle_row_groups=False,
         num_epochs=1,
@@ -134,7 +140,8 @@ def _read_petastorm(urls: Sequence[str]) -> Iterator[Arrays]:
 
 def _read_arrow(urls: Sequence[str]) -> Iterator[Arrays]:
     for url in urls:
-        yield to_arrays(pq.read_table(url.removeprefix("file://"), columns=list(COLUMNS), partitioning=None))
+        names = [*COLUMNS, SAMPLE_ID]
+        yield to_arrays(pq.read_table(url.removeprefix("file://"), columns=names, partitioning=None), names)
 
 
 _READERS: dict[str, Callable[[Sequence[str]], Iterator[Arrays]]] = {

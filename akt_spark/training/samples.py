@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
@@ -18,10 +20,12 @@ class Block:
     Attributes:
         url: ``file:///...`` (not percent-encoded), ``hdfs://...`` and so on.
         rows: its exact row count.
+        checksum: `checksum` of its rows.
     """
 
     url: str
     rows: int
+    checksum: int
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,18 @@ def pinned_splits(lake: Lake, version: int) -> dict[str, Split]:
 
 def _count_files(samples: DataFrame) -> DataFrame:
     counted = samples.groupBy(F.input_file_name().alias("url"), "split")
-    return counted.agg(F.count("*").alias("rows"), F.sum("label").cast("long").alias("clicks")).orderBy("url")
+    return counted.agg(
+        F.count("*").alias("rows"),
+        F.sum(F.crc32("sample_id")).alias("checksum"),
+        F.sum("label").cast("long").alias("clicks"),
+    ).orderBy("url")
+
+
+def checksum(sample_ids: Iterable[str]) -> int:
+    """What Spark's ``sum(crc32(sample_id))`` gives: of the rows, not of their order."""
+    return sum(zlib.crc32(sample_id.encode()) for sample_id in sample_ids)
 
 
 def _split(files: list) -> Split:
-    blocks = tuple(Block(file_url(file["url"]), file["rows"]) for file in files)
+    blocks = tuple(Block(file_url(file["url"]), file["rows"], file["checksum"]) for file in files)
     return Split(blocks, sum(block.rows for block in blocks), sum(file["clicks"] for file in files))

@@ -15,7 +15,7 @@ from akt_spark.errors import DataError, MissingInput
 from akt_spark.lake import Lake, Table
 from akt_spark.revision import source_revision
 from akt_spark.stage import Context, Outcome
-from akt_spark.training.checkpoint import Checkpoint, drop_epochs, finished, read_checkpoint
+from akt_spark.training.checkpoint import Checkpoint, drop_steps, finished, read_checkpoint
 from akt_spark.training.launch import launch
 from akt_spark.training.plan import Plan, Training
 from akt_spark.training.progress import shown
@@ -23,6 +23,7 @@ from akt_spark.training.ranks import train_all
 from akt_spark.training.samples import Split, pinned_splits
 
 SAMPLES, ITEMS, USERS = "training.samples", "training.items", "training.users"
+WHERE = {"ranks", "backend", "reader", "checkpoint_steps"}  # a training goes on with others of these
 CHECKPOINTS, CURVES, GATES = "training.checkpoints", "training.curves", "training.gates"
 
 
@@ -43,7 +44,7 @@ def run(ctx: Context) -> Outcome:
         with shown(plan.log):
             launch(ctx.spark, train_all, (todo,), settings.ranks, settings.backend)
     for training in plan.trainings:
-        drop_epochs(Path(training.folder), keep=set())
+        drop_steps(Path(training.folder), keep=set())
     models = [Path(training.folder, "model") for training in plan.trainings]
     checkpoints = [(str(model), read_checkpoint(model)) for model in models]
     _write(ctx, CHECKPOINTS, [_checkpoint_row(path, checkpoint) for path, checkpoint in checkpoints])
@@ -85,7 +86,8 @@ def _version(lake: Lake, table: str) -> int:
 def _training(ctx: Context, variant: str, seed: int, versions: dict[str, int]) -> Training:
     """Equal hash, equal result: configuration, data and code are in it."""
     model = ctx.config.ranker.variant(variant)
-    settings = ctx.config.training.model_dump(mode="json", exclude={"seeds"})
+    training = ctx.config.training
+    settings = training.model_dump(mode="json", exclude={"seeds", *WHERE}) | {"lanes": training.shares}
     revision = source_revision(*(Path(package.__path__[0]) for package in (akt_spark.ranker, akt_spark.training)))
     identity = fingerprint(model.model_dump(mode="json"), settings, seed, versions, revision)
     folder = ctx.lake.artifact("rankers", ctx.run_id, f"{variant}-seed{seed}-{identity}")
@@ -100,12 +102,12 @@ def _require_trainable(ctx: Context, plan: Plan, splits: dict[str, Split]) -> No
                 f"{SAMPLES} has {rows} {name} samples with {clicks} clicks, but needs clicks and non-clicks: "
                 f"change {days} and run jobs/build_samples.py again"
             )
-    world = ctx.config.training.ranks if ctx.config.training.backend == "horovod" else 1
-    if plan.steps(world) == 0:
-        rows = splits["train"].rows
+    if plan.steps == 0:
+        rows, lanes = splits["train"].rows, ctx.config.training.shares
         raise DataError(
-            f"{rows} training samples do not fill one batch on each of {world} ranks: training.batch_size is "
-            f"{ctx.config.training.batch_size}, set it to at most {rows // world}"
+            f"{rows} training samples do not fill one batch of each of {lanes} lanes (training.lanes, or "
+            f"training.ranks): training.batch_size is {ctx.config.training.batch_size}, set it to at most "
+            f"{rows // lanes}"
         )
 
 

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from akt_spark.config import ModelConfig, TrainingConfig, fingerprint
 from akt_spark.lake import Lake
 from akt_spark.training.plan import Plan, Training
-from akt_spark.training.samples import Block
+from akt_spark.training.samples import Block, checksum
 
 USERS, ITEMS, HISTORY = 20, 30, 6
 TINY = ModelConfig(
@@ -91,8 +91,9 @@ def write_blocks(folder: Path, sizes: Sequence[int], first: int = 0, split: str 
     blocks = []
     for size in sizes:
         path = folder / f"{split}-{first:05d}.parquet"
-        pq.write_table(sample_table(size, first, split), path)
-        blocks.append(Block(f"file://{path}", size))
+        samples = sample_table(size, first, split)
+        pq.write_table(samples, path)
+        blocks.append(Block(f"file://{path}", size, checksum(samples.column("sample_id").to_pylist())))
         first += size
     return tuple(blocks)
 
@@ -120,7 +121,9 @@ def plan(tmp_path: Path) -> Plan:
     training = Training("akt_rec", 7, TINY, str(tmp_path / "akt_rec"), fingerprint("tiny"))
     return Plan(
         trainings=(training,),
-        settings=TrainingConfig(batch_size=32, epochs=3, seeds=[7], reader="arrow", backend="inline", curve_steps=2),
+        settings=TrainingConfig(
+            batch_size=32, epochs=3, seeds=[7], reader="arrow", backend="inline", ranks=1, curve_steps=2
+        ),
         train=write_blocks(tmp_path / "samples", [64, 64, 50]),
         validation=write_blocks(tmp_path / "samples", [40, 33], first=1000, split="validation"),
         item_files=(f"file://{tmp_path}/items.parquet",),

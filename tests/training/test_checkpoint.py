@@ -1,6 +1,7 @@
 """Folders of trainings: whole or not there, resumed with equal results."""
 
 import os
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from akt_spark.errors import DataError
 from akt_spark.training import checkpoint as folders
 from akt_spark.training import ranks
-from akt_spark.training.checkpoint import atomic_folder, finished, last_epoch, load_ranker, read_checkpoint
+from akt_spark.training.checkpoint import atomic_folder, finished, load_ranker, read_checkpoint, saved_steps
 from akt_spark.training.exchange import InlineCommunicator
 from akt_spark.training.lookup import load_lookup
 from akt_spark.training.reader import ordered_batches
@@ -29,15 +30,15 @@ def lookups(plan):
 
 
 def test_a_folder_that_was_not_finished_does_not_exist(tmp_path) -> None:
-    with pytest.raises(Killed), atomic_folder(tmp_path / "epoch-0001") as folder:
+    with pytest.raises(Killed), atomic_folder(tmp_path / "step-00000001") as folder:
         (folder / "model.safetensors").write_text("half")
         raise Killed
-    assert last_epoch(tmp_path) == 0
-    assert not (tmp_path / "epoch-0001").exists()
-    with atomic_folder(tmp_path / "epoch-0001") as folder:
+    assert saved_steps(tmp_path) == []
+    assert not (tmp_path / "step-00000001").exists()
+    with atomic_folder(tmp_path / "step-00000001") as folder:
         (folder / "model.safetensors").write_text("whole")
-    assert last_epoch(tmp_path) == 1
-    assert os.listdir(tmp_path) == ["epoch-0001"]  # the abandoned one is gone
+    assert saved_steps(tmp_path) == [1]
+    assert os.listdir(tmp_path) == ["step-00000001"]  # the abandoned one is gone
 
 
 def test_half_written_model_is_ignored_by_training_and_loading(plan) -> None:
@@ -74,13 +75,13 @@ def test_best_epoch_on_validation_is_kept(plan, monkeypatch) -> None:
     measures = lambda *_: {"validation_auc": next(scores), "validation_log_loss": 0.6}  # noqa: E731
     monkeypatch.setattr(ranks, "validate", measures)
     saved = {}
-    save = folders.save_epoch
+    save = folders.save_step
 
-    def save_and_keep(training, epoch, model, *rest):
-        saved[epoch] = {name: values.clone() for name, values in model.state_dict().items()}
-        save(training, epoch, model, *rest)
+    def save_and_keep(training, step, model, *rest):
+        saved[step // 5] = {name: values.clone() for name, values in model.state_dict().items()}
+        save(training, step, model, *rest)
 
-    monkeypatch.setattr(folders, "save_epoch", save_and_keep)
+    monkeypatch.setattr(folders, "save_step", save_and_keep)
     ranks.train_all(InlineCommunicator(), plan)
     model = Path(plan.trainings[0].folder, "model")
     checkpoint = read_checkpoint(model)
@@ -116,21 +117,21 @@ def _kill(moment: str):
     if moment == "in_epoch_2":
         original = ranks.Trainer.train_step
 
-        def step(self, batch):
+        def step(self, batches):
             if self.step == 7:
                 raise Killed
-            original(self, batch)
+            original(self, batches)
 
         return ranks.Trainer, "train_step", step
     if moment == "before_saving_epoch_2":
-        save = folders.save_epoch
+        save = folders.save_step
 
-        def save_epoch(training, epoch, *rest):
-            if epoch == 2:
+        def save_step(training, step, *rest):
+            if step == 10:
                 raise Killed
-            save(training, epoch, *rest)
+            save(training, step, *rest)
 
-        return folders, "save_epoch", save_epoch
+        return folders, "save_step", save_step
 
     def save_finished(*_):
         raise Killed
@@ -142,4 +143,38 @@ def test_only_the_best_and_the_last_epoch_take_space(plan) -> None:
     ranks.train_all(InlineCommunicator(), plan)
     training = Path(plan.trainings[0].folder)
     best = read_checkpoint(training / "model").epoch
-    assert {folder.name for folder in training.glob("epoch-*")} == {f"epoch-{best:04d}", "epoch-0003"}
+    assert saved_steps(training) == sorted({best * 5, 15})
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_twenty_kills_at_random_steps_change_nothing(plan, tmp_path, monkeypatch, lanes) -> None:
+    """Every step takes the same samples again, and the weights are equal to the last bit."""
+    settings = plan.settings.model_copy(update={"checkpoint_steps": 2, "batch_size": 16 // lanes, "lanes": lanes})
+    plan = replace(plan, settings=settings)
+    disturbed = elsewhere(plan, tmp_path / "disturbed")
+    original, taken, draw = ranks.Trainer.train_step, {}, random.Random(1)
+
+    def watched(self, batches):
+        numbers = [batch["user_activity"][:, 0].tolist() for batch in batches]
+        assert taken.setdefault(self.step, numbers) == numbers
+        if kills and self.step >= kills[0]:
+            raise Killed
+        original(self, batches)
+
+    monkeypatch.setattr(ranks.Trainer, "train_step", watched)
+    kills: list[int] = []
+    ranks.train_all(InlineCommunicator(), plan)
+    undisturbed = dict(taken)
+    assert len(undisturbed) == 3 * plan.steps
+    kills = sorted(draw.randrange(3 * plan.steps) for _ in range(20))
+    while kills:
+        with pytest.raises(Killed):
+            ranks.train_all(InlineCommunicator(), disturbed)
+        kills.pop(0)
+    ranks.train_all(InlineCommunicator(), disturbed)
+    assert taken == undisturbed
+    one, other = (Path(p.trainings[0].folder, "model") for p in (plan, disturbed))
+    first, second = read_checkpoint(one), read_checkpoint(other)
+    assert replace(first, seconds=0) == replace(second, seconds=0)
+    weights, resumed = (load_ranker(path, *lookups(plan)).state_dict() for path in (one, other))
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)

@@ -39,7 +39,7 @@ def train_and_tell(communicator: Communicator, plans: list[Plan]) -> tuple[list[
 
 
 def test_two_ranks_see_different_data_resume_and_end_with_equal_weights(spark, plan) -> None:
-    settings = plan.settings.model_copy(update={"reader": "petastorm", "batch_size": 16})
+    settings = plan.settings.model_copy(update={"ranks": 2, "reader": "petastorm", "batch_size": 16})
     one_epoch, two_epochs = (
         replace(plan, settings=settings.model_copy(update={"epochs": epochs})) for epochs in (1, 2)
     )

@@ -23,14 +23,15 @@ def trainer_of(plan: Plan, **overrides) -> Trainer:
 
 
 def epoch_of(plan: Plan, epoch: int = 1):
-    return batches(plan.train, 32, seed=7, epoch=epoch, shuffle_blocks=2, backend="arrow")
+    """For every step the batch of the only lane."""
+    return zip(batches(plan.train, 32, seed=7, epoch=epoch, shuffle_blocks=2, backend="arrow"))
 
 
 def test_loss_falls(plan) -> None:
     faster = plan.settings.model_copy(update={"curve_steps": 5, "learning_rate": 0.01, "id_learning_rate": 0.05})
     trainer = trainer_of(replace(plan, settings=faster))
     for epoch in range(1, 9):
-        trainer.train_epoch(epoch, epoch_of(plan, epoch))
+        trainer.train_epoch(epoch_of(plan, epoch))
     losses = [value for _, name, value in trainer.curve if name == "loss"]
     assert len(losses) == 8
     assert losses[-1] < losses[0] - 0.02
@@ -38,13 +39,13 @@ def test_loss_falls(plan) -> None:
 
 def test_rows_of_absent_ids_stay_bit_identical_after_steps_that_gave_them_momentum(plan) -> None:
     trainer = trainer_of(plan, transfer=False)
-    first, second, *_ = epoch_of(plan)
-    trainer.train_step(first)  # gives momentum to the users of the first batch
+    (first,), (second,), *_ = epoch_of(plan)
+    trainer.train_step([first])  # gives momentum to the users of the first batch
     table = trainer.model.user.embedding.individual.weight
     before = table.detach().clone()
     only_one = {name: values[:1] for name, values in second.items()}
     trainer.model.eval()  # a batch of one has no batch statistics
-    trainer.train_step(only_one)
+    trainer.train_step([only_one])
     changed = (table != before).any(1).nonzero()[:, 0].tolist()
     assert changed == [int(second["user_idx"][0])]
     assert len(set(first["user_idx"].tolist()) - set(changed)) > 3
@@ -56,8 +57,8 @@ def test_transfer_moves_tables_by_its_own_rate_and_warms_up(plan) -> None:
     trainer.training = plan.settings
     table = trainer.model.item.embedding.own_rows.weight
     before = table.detach().clone()
-    batch = next(epoch_of(plan))
-    loss = trainer.model.transfer_losses(Trainer._generator(_at_step(trainer, 1)), batch)
+    (batch,) = next(epoch_of(plan))
+    loss = trainer.model.transfer_losses(Trainer._generator(_at_step(trainer, 1), 0), batch)
     (gradient,) = torch.autograd.grad(loss["transfer_item"], [table])
     trainer.step = 0
     trainer.lazy_adam.step = lambda: None  # only the transfer
@@ -73,8 +74,8 @@ def test_a_transfer_that_shares_the_optimiser_of_the_tables_moves_students_outsi
     for weight in (0.0, 0.01):
         trainer = trainer_of(plan, transfer_optimiser="tables", transfer_weight=weight)
         table = trainer.model.item.embedding.own_rows.weight
-        before, batch = table.detach().clone(), next(epoch_of(plan))
-        trainer.train_step(batch)
+        before, (batch,) = table.detach().clone(), next(epoch_of(plan))
+        trainer.train_step([batch])
         rows = (table != before).any(1).nonzero()[:, 0]
         moved[weight] = set(rows.tolist()) - set(batch["item_idx"].tolist())
     assert moved[0.01] and not moved[0.0]
@@ -87,7 +88,7 @@ def _at_step(trainer: Trainer, step: int) -> Trainer:
 
 def test_curve_has_a_mean_of_every_loss_each_curve_steps(plan) -> None:
     trainer = trainer_of(plan)
-    trainer.train_epoch(1, epoch_of(plan))
+    trainer.train_epoch(epoch_of(plan))
     steps = {step for step, _, _ in trainer.curve}
     assert steps == {2, 4, 5}  # every 2 steps, and the end of the epoch
     assert {name for _, name, _ in trainer.curve} == {"loss", "orthogonality", "transfer_item", "transfer_user"}
@@ -95,7 +96,7 @@ def test_curve_has_a_mean_of_every_loss_each_curve_steps(plan) -> None:
 
 def test_cluster_means_are_fresh_at_the_end_of_an_epoch(plan) -> None:
     trainer = trainer_of(plan, snapshot_steps=1000)
-    trainer.train_epoch(1, epoch_of(plan))
+    trainer.train_epoch(epoch_of(plan))
     bank = trainer.model.item.means.bank.clone()
     trainer.model.refresh_snapshots()
     assert torch.equal(bank, trainer.model.item.means.bank)
@@ -105,7 +106,7 @@ def test_divergence_is_an_error_that_names_the_learning_rates(plan) -> None:
     plan = replace(plan, settings=plan.settings.model_copy(update={"learning_rate": 1e30, "curve_steps": 1}))
     trainer = trainer_of(plan)
     with pytest.raises(AktError, match=r"diverged.*training.learning_rate"):
-        trainer.train_epoch(1, epoch_of(plan))
+        trainer.train_epoch(epoch_of(plan))
 
 
 @pytest.mark.parametrize("overrides", [{"transfer": False}, {"aggregation": False}, {"cluster_mode": "none"}])
@@ -113,5 +114,5 @@ def test_variants_train_with_the_same_loop(plan, overrides) -> None:
     if overrides.get("cluster_mode") == "none":
         overrides |= {"transfer": False, "orthogonality": 0.0, "aggregation": False, "content": []}
     trainer = trainer_of(plan, **overrides)
-    trainer.train_epoch(1, epoch_of(plan))
+    trainer.train_epoch(epoch_of(plan))
     assert trainer.step == 5

@@ -5,7 +5,7 @@ import pytest
 from akt_spark.training.order import deal, shuffled, steps_per_epoch
 from akt_spark.training.samples import Block
 
-BLOCKS = [Block("a", 5), Block("b", 1), Block("c", 9), Block("d", 4)]
+BLOCKS = [Block("a", 5, 0), Block("b", 1, 0), Block("c", 9, 0), Block("d", 4, 0)]
 
 
 def rows_of(rank: int, world: int) -> list[tuple[str, int]]:
@@ -25,12 +25,12 @@ def test_ranks_differ_by_at_most_one_row(world: int) -> None:
 
 
 def test_steps_are_what_the_smallest_rank_can_fill() -> None:
-    assert steps_per_epoch(19, batch_size=4, world=2) == 2  # ranks of 9 and 10 rows
-    assert steps_per_epoch(7, batch_size=4, world=2) == 0
+    assert steps_per_epoch(19, batch_size=4, lanes=2) == 2  # ranks of 9 and 10 rows
+    assert steps_per_epoch(7, batch_size=4, lanes=2) == 0
 
 
 def test_order_depends_on_seed_and_epoch_only() -> None:
-    blocks = [Block(str(i), 1) for i in range(20)]
+    blocks = [Block(str(i), 1, 0) for i in range(20)]
     assert shuffled(blocks, 1, 2) == shuffled(blocks, 1, 2)
     assert shuffled(blocks, 1, 2) != shuffled(blocks, 1, 3)
     assert shuffled(blocks, 1, 2) != shuffled(blocks, 2, 2)

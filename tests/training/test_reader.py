@@ -9,7 +9,7 @@ import torch
 
 from akt_spark.errors import DataError
 from akt_spark.training.reader import COLUMNS, batches, ordered_batches
-from akt_spark.training.samples import Block
+from akt_spark.training.samples import Block, checksum
 from training.conftest import HISTORY, sample_table, write_blocks
 
 SIZES = [20, 7, 33, 12, 1]  # 73 rows
@@ -26,7 +26,7 @@ def numbers(epoch_batches) -> list[float]:
 
 def test_petastorm_and_arrow_yield_exactly_the_same_batches(blocks) -> None:
     for rank in (0, 1):
-        arguments = dict(batch_size=8, rank=rank, world=2, seed=3, epoch=2, shuffle_blocks=2)
+        arguments = dict(batch_size=8, lane=rank, lanes=2, seed=3, epoch=2, shuffle_blocks=2)
         pairs = list(
             zip(
                 batches(blocks, backend="petastorm", **arguments),
@@ -108,8 +108,25 @@ def test_other_row_counts_than_the_pinned_ones_are_an_error(blocks, backend, wro
         list(batches(damaged, 8, seed=1, epoch=1, shuffle_blocks=2, backend=backend))
 
 
+@pytest.mark.parametrize("backend", ["petastorm", "arrow"])
+def test_other_rows_than_the_pinned_ones_are_an_error_however_many_they_are(blocks, backend) -> None:
+    changed = sample_table(blocks[2].rows, first=500)  # as many, but others
+    pq.write_table(changed, blocks[2].url.removeprefix("file://"))
+    with pytest.raises(DataError, match=r"returned rows of checksum \d+, the pinned version .* says \d+"):
+        list(batches(blocks, 8, seed=1, epoch=1, shuffle_blocks=2, backend=backend))
+
+
+@pytest.mark.parametrize("backend", ["petastorm", "arrow"])
+def test_what_comes_after_skipped_batches_is_what_would_have_come(blocks, backend) -> None:
+    arguments = dict(seed=1, epoch=1, shuffle_blocks=2, backend=backend)
+    whole = [batch["user_activity"].tolist() for batch in batches(blocks, 8, **arguments)]
+    assert [batch["user_activity"].tolist() for batch in batches(blocks, 8, skip=5, **arguments)] == whole[5:]
+
+
 def test_several_row_groups_in_a_file_are_one_block(tmp_path) -> None:
     path = tmp_path / "groups.parquet"
-    pq.write_table(sample_table(50), path, row_group_size=20)
+    samples = sample_table(50)
+    pq.write_table(samples, path, row_group_size=20)
+    block = Block(f"file://{path}", 50, checksum(samples.column("sample_id").to_pylist()))
     for backend in ("petastorm", "arrow"):
-        assert numbers(ordered_batches([Block(f"file://{path}", 50)], 8, backend=backend)) == list(range(50))
+        assert numbers(ordered_batches([block], 8, backend=backend)) == list(range(50))
