@@ -513,8 +513,10 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """The training loop."""
 
-    ranks: PositiveInt = Field(2, description="Horovod ranks; Spark must have this many task slots")
-    backend: Literal["horovod", "inline"] = Field("horovod", description="inline: one process, for debugging")
+    ranks: PositiveInt = Field(2, description="processes that train; Spark must have this many task slots")
+    backend: Literal["horovod", "torch", "inline"] = Field(
+        "horovod", description="torch: PySpark's TorchDistributor; inline: one process, for debugging"
+    )
     lanes: PositiveInt | None = Field(
         None, description="equal shares of the samples that advance in step; ranks must divide them; null: one a rank"
     )

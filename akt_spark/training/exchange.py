@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -53,7 +54,37 @@ class InlineCommunicator:
         """Nothing to do."""
 
 
-class HorovodCommunicator:
+class _Ranks(ABC):
+    """What is the same whoever carries the messages."""
+
+    rank: int
+    world: int
+
+    @abstractmethod
+    def _mean(self, tensor: Tensor) -> Tensor:
+        """The mean over the ranks of a flat tensor."""
+
+    @abstractmethod
+    def gather(self, tensor: Tensor) -> Tensor:
+        """See `Communicator`."""
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """One exchange of all tensors, laid end to end."""
+        flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+        mean = self._mean(flat)
+        for tensor, values in zip(tensors, mean.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.detach().copy_(values.view_as(tensor))
+
+    def average_sparse(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Two gathers for all tables: how many rows and which, and their values."""
+        local = [gradient.coalesce() for gradient in gradients]
+        counts = torch.tensor([gradient.indices().shape[1] for gradient in local])
+        rows = self.gather(torch.cat([counts, *(gradient.indices()[0] for gradient in local)]))
+        values = self.gather(torch.cat([gradient.values().reshape(-1) for gradient in local]))
+        return _merge(rows, values, [gradient.shape for gradient in local], self.world)
+
+
+class HorovodCommunicator(_Ranks):
     """One of the ranks that Horovod started. The collectives have fixed names, so that Horovod caches their plans."""
 
     def __init__(self) -> None:
@@ -65,20 +96,8 @@ class HorovodCommunicator:
         self.rank: int = hvd.rank()
         self.world: int = hvd.size()
 
-    def average(self, tensors: Sequence[Tensor]) -> None:
-        """One allreduce of all tensors, laid end to end."""
-        flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
-        mean = self._hvd.allreduce(flat, op=self._hvd.Average, name=f"average.{flat.dtype}.{len(flat)}")
-        for tensor, values in zip(tensors, mean.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.detach().copy_(values.view_as(tensor))
-
-    def average_sparse(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """Two allgathers for all tables: how many rows and which, and their values."""
-        local = [gradient.coalesce() for gradient in gradients]
-        counts = torch.tensor([gradient.indices().shape[1] for gradient in local])
-        rows = self.gather(torch.cat([counts, *(gradient.indices()[0] for gradient in local)]))
-        values = self.gather(torch.cat([gradient.values().reshape(-1) for gradient in local]))
-        return _merge(rows, values, [gradient.shape for gradient in local], self.world)
+    def _mean(self, tensor: Tensor) -> Tensor:
+        return self._hvd.allreduce(tensor, op=self._hvd.Average, name=f"average.{tensor.dtype}.{len(tensor)}")
 
     def gather(self, tensor: Tensor) -> Tensor:
         """An allgather along the first dimension."""
@@ -88,6 +107,38 @@ class HorovodCommunicator:
         """A broadcast of every tensor."""
         for number, tensor in enumerate(tensors):
             self._hvd.broadcast_(tensor.detach(), root_rank=0, name=f"broadcast.{number}")
+
+
+class TorchCommunicator(_Ranks):
+    """One of the ranks that PySpark's TorchDistributor started."""
+
+    def __init__(self) -> None:
+        import torch.distributed as dist
+
+        dist.init_process_group("gloo")
+        self._dist = dist
+        self.rank: int = dist.get_rank()
+        self.world: int = dist.get_world_size()
+
+    def _mean(self, tensor: Tensor) -> Tensor:
+        self._dist.all_reduce(tensor)
+        return tensor / self.world
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Lengths first, then tensors that are padded to the longest."""
+        tensor, lengths = tensor.detach(), [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        self._dist.all_gather(lengths, torch.tensor([len(tensor)]))
+        longest = int(max(lengths))
+        padded = tensor.new_zeros((longest, *tensor.shape[1:]))
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in range(self.world)]
+        self._dist.all_gather(parts, padded)
+        return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
+
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """A broadcast of every tensor."""
+        for tensor in tensors:
+            self._dist.broadcast(tensor.detach(), src=0)
 
 
 def _merge(rows: Tensor, values: Tensor, shapes: Sequence[torch.Size], world: int) -> list[Tensor]:

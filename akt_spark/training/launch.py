@@ -1,4 +1,4 @@
-"""Starts the ranks of a training: as tasks of the Spark application through Horovod, or inline in this process."""
+"""Starts the ranks of a training as tasks of the Spark application, or inline in this process."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, Literal, TextIO
 
 from pyspark.sql import SparkSession
 
 from akt_spark.errors import AktError, ConfigError, DataError
-from akt_spark.training.exchange import HorovodCommunicator, InlineCommunicator
+from akt_spark.training.exchange import Communicator, HorovodCommunicator, InlineCommunicator, TorchCommunicator
 
 ERROR_MARK = "akt_spark-error:"
 ERRORS = {error.exit_code: error for error in (AktError, ConfigError, DataError)}
@@ -28,7 +28,7 @@ def launch(
     train_fn: Callable[..., Any],
     args: Sequence[Any],
     num_proc: int,
-    backend: Literal["horovod", "inline"] = "horovod",
+    backend: Literal["horovod", "torch", "inline"] = "horovod",
 ) -> list[Any]:
     """Calls ``train_fn(communicator, *args)`` on every rank and returns the results in rank order.
 
@@ -39,7 +39,7 @@ def launch(
         train_fn: an importable function.
         args: its arguments after the communicator.
         num_proc: ranks; with ``inline`` there is always one.
-        backend: ``horovod``, or ``inline`` for debugging.
+        backend: ``horovod``, ``torch`` (PySpark's TorchDistributor, gloo), or ``inline`` for debugging.
 
     Raises:
         ConfigError: when Spark cannot run all ranks at once.
@@ -48,15 +48,20 @@ def launch(
     if backend == "inline":
         return [train_fn(InlineCommunicator(), *args)]
     _require_slots(spark, num_proc)
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    start = {"horovod": _on_horovod, "torch": _on_torch}[backend]
+    return start(train_fn, tuple(args), num_proc)
+
+
+def _on_horovod(train_fn: Callable[..., Any], args: tuple[Any, ...], num_proc: int) -> list[Any]:
     import horovod.spark
 
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     errors = _LastLines()
     try:
         with _horovod_manners():
             return horovod.spark.run(
                 _rank_main,
-                args=(train_fn, tuple(args)),
+                args=(HorovodCommunicator, train_fn, args),
                 num_proc=num_proc,
                 use_gloo=True,
                 executable=os.environ["PYSPARK_PYTHON"],
@@ -68,9 +73,34 @@ def launch(
         raise errors.explain() from error
 
 
-def _rank_main(train_fn: Callable[..., Any], args: Sequence[Any]) -> Any:
+def _on_torch(train_fn: Callable[..., Any], args: tuple[Any, ...], num_proc: int) -> list[Any]:
+    from pyspark.ml.torch.distributor import TorchDistributor
+
+    errors = _LastLines()
+    distributor = TorchDistributor(num_processes=num_proc, local_mode=False, use_gpu=False)
+    try:
+        with redirect_stdout(_Both(sys.stdout, errors)):  # where it shows what ranks print
+            return distributor.run(_torch_main, train_fn, args)
+    except Exception as error:
+        raise errors.explain() from error
+
+
+def _torch_main(train_fn: Callable[..., Any], args: Sequence[Any]) -> list[Any]:
+    """The results of all ranks, on every rank: the distributor brings back those of the first."""
+    import torch.distributed as dist
+
+    mine = _rank_main(TorchCommunicator, train_fn, args)
+    results = [None] * dist.get_world_size()
+    dist.all_gather_object(results, mine)
+    dist.destroy_process_group()
+    return results
+
+
+def _rank_main(
+    communicator_class: Callable[[], Communicator], train_fn: Callable[..., Any], args: Sequence[Any]
+) -> Any:
     """What every rank runs, in a process of its own."""
-    communicator = HorovodCommunicator()
+    communicator = communicator_class()
     try:
         return train_fn(communicator, *args)
     except AktError as error:
@@ -118,6 +148,21 @@ class _Live:
 
     def flush(self) -> None:
         sys.stdout.flush()
+
+
+class _Both:
+    """Shows what is written, but not what is meant for `_LastLines` alone."""
+
+    def __init__(self, shown: TextIO, kept: _LastLines) -> None:
+        self._shown, self._kept = shown, kept
+
+    def write(self, text: str) -> None:
+        self._kept.write(text)
+        if ERROR_MARK not in text:
+            self._shown.write(text)
+
+    def flush(self) -> None:
+        self._shown.flush()
 
 
 class _LastLines:

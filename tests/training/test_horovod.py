@@ -1,10 +1,11 @@
-"""Two real Horovod ranks, as tasks of the tests' Spark session."""
+"""Two real ranks of Horovod and of torch, as tasks of the tests' Spark session."""
 
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
+import pyspark.cloudpickle
 import torch
 
 from akt_spark.training.checkpoint import finished, load_ranker, read_checkpoint
@@ -13,7 +14,8 @@ from akt_spark.training.launch import launch
 from akt_spark.training.lookup import load_lookup
 from akt_spark.training.plan import Plan
 
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # ranks cannot import the tests
+for pickler in (cloudpickle, pyspark.cloudpickle):  # Horovod's and Spark's: ranks cannot import the tests
+    pickler.register_pickle_by_value(sys.modules[__name__])
 
 
 def train_and_tell(communicator: Communicator, plans: list[Plan]) -> tuple[list[list[float]], list[torch.Tensor]]:
@@ -60,3 +62,19 @@ def test_two_ranks_see_different_data_resume_and_end_with_equal_weights(spark, p
     assert read_checkpoint(folder / "model").samples == 2 * steps * 2 * 16
     ranker = load_ranker(folder / "model", load_lookup(plan.item_files, "item"), load_lookup(plan.user_files, "user"))
     assert all(values.isfinite().all() for values in ranker.state_dict().values())
+
+
+def test_ranks_of_torch_train_as_those_of_horovod_do(spark, plan, tmp_path) -> None:
+    settings = plan.settings.model_copy(update={"ranks": 2, "batch_size": 16, "epochs": 1, "curve_steps": 1})
+    plan = replace(plan, settings=settings)
+    curves, seen = {}, {}
+    for backend in ("horovod", "torch"):
+        folder = str(tmp_path / backend)
+        of_backend = replace(plan, trainings=(replace(plan.trainings[0], folder=folder),))
+        results = launch(spark, train_and_tell, ([of_backend],), 2, backend)
+        seen[backend] = [samples for samples, _ in results]
+        curves[backend] = read_checkpoint(Path(folder, "model")).curve
+    assert seen["torch"] == seen["horovod"]
+    assert [point[:2] for point in curves["torch"]] == [point[:2] for point in curves["horovod"]]
+    for (*place, one), (*_, other) in zip(curves["torch"], curves["horovod"], strict=True):
+        assert abs(one - other) < 1e-6, place
