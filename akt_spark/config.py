@@ -482,6 +482,7 @@ class ModelConfig(Section):
     aggregation: bool = Field(True, description="hierarchical feature aggregation with a cluster view")
     residual_instance: bool = Field(True, description="the instance view also enters the tower beside the fusion")
     snapshot_steps: PositiveInt = Field(100, description="steps between refreshes of the cluster means")
+    epochs: PositiveInt | None = Field(None, description="passes over the samples; null: training.epochs")
     content: list[Literal["item", "history", "similarity", "user", "interest"]] = Field(
         ["item", "history", "similarity"], description="what is read of aligned vectors; nothing with []"
     )
@@ -522,6 +523,10 @@ class TrainingConfig(Section):
     )
     batch_size: PositiveInt = Field(512, description="samples a step and lane")
     epochs: PositiveInt = Field(3, description="passes over the samples; the best on validation is kept")
+    patience: PositiveInt | None = Field(
+        None, description="epochs without a better validation AUC after which a training ends; null: it never does"
+    )
+    warmup_steps: NonNegativeInt = Field(0, description="steps over which both learning rates rise to their values")
     learning_rate: PositiveFloat = Field(1e-3, description="of the dense layers (Adam)")
     id_learning_rate: PositiveFloat = Field(2e-3, description="of the ID tables (lazy Adam)")
     seeds: list[NonNegativeInt] = Field([1], min_length=1, description="every variant is trained once a seed")

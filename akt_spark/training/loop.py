@@ -56,8 +56,9 @@ class Trainer:
         self.warmup_steps = max(1, round(settings.transfer_warmup * total_steps))
         self.dense_parameters = model.dense_parameters()
         self.id_tables, self.transfer_tables = model.id_tables(), model.transfer_tables()
-        self.adam = torch.optim.Adam(self.dense_parameters, lr=training.learning_rate)
-        self.lazy_adam = torch.optim.SparseAdam(self.id_tables, lr=training.id_learning_rate)
+        self.rates = (training.learning_rate, training.id_learning_rate)
+        self.adam = torch.optim.Adam(self.dense_parameters, lr=self.rates[0])
+        self.lazy_adam = torch.optim.SparseAdam(self.id_tables, lr=self.rates[1])
         norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
         self.statistics = [values for norm in norms for values in (norm.running_mean, norm.running_var)]
         self.step = 0
@@ -111,8 +112,10 @@ class Trainer:
         for values, mean in zip(self.statistics, after, strict=True):
             values.copy_(mean)
         pulled = self._exchange([sum(of_lanes[1:], of_lanes[0]) for of_lanes in zip(*pulls, strict=True)])
-        self.adam.step()
-        self.lazy_adam.step()
+        for optimiser, rate in zip(self._optimisers().values(), self.rates, strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = rate * min(1.0, self.step / max(1, self.training.warmup_steps))
+            optimiser.step()
         rate = self.settings.transfer_learning_rate * warmth
         with torch.no_grad():
             for table, pull in zip(self.transfer_tables, pulled, strict=False):

@@ -27,6 +27,10 @@ class Training:
     folder: str
     config_hash: str
 
+    def epochs(self, settings: TrainingConfig) -> int:
+        """Passes over the samples, at most."""
+        return self.model.epochs or settings.epochs
+
     @property
     def name(self) -> str:
         """What progress lines call it."""

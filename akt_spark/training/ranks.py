@@ -40,6 +40,10 @@ class Progress:
         scores = [metrics["validation_auc"] for metrics in self.metrics]
         return scores.index(max(scores)) + 1
 
+    def stalled(self, patience: int | None) -> bool:
+        """Whether so many epochs have passed since the best one."""
+        return patience is not None and bool(self.metrics) and len(self.metrics) - self.best >= patience
+
 
 def train_all(communicator: Communicator, plan: Plan) -> None:
     """Trains every ranker of the plan; models are found in their folders afterwards."""
@@ -53,12 +57,12 @@ def train_all(communicator: Communicator, plan: Plan) -> None:
 def _train(
     communicator: Communicator, plan: Plan, training: Training, items: EntityLookup, users: EntityLookup
 ) -> None:
-    epochs = plan.settings.epochs
+    epochs, patience = training.epochs(plan.settings), plan.settings.patience
     model = Ranker(training.model, items, users, training.seed)
     trainer = Trainer(model, training.model, plan.settings, communicator, training.seed, epochs * plan.steps)
     progress = _resume(trainer, plan, training)
-    for epoch in range(len(progress.metrics) + 1, epochs + 1):
-        _run_epoch(trainer, plan, training, progress, epoch)
+    while len(progress.metrics) < epochs and not progress.stalled(patience):
+        _run_epoch(trainer, plan, training, progress, len(progress.metrics) + 1)
     require_equal(communicator, list(model.state_dict().values()))
     if communicator.rank == 0:
         _finish(trainer, plan, training, progress, items, users)
@@ -129,7 +133,7 @@ def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progr
         loss = f"loss {sum(losses) / len(losses):.4f}, " if losses else ""
         say(
             plan.log,
-            f"{training.name}, epoch {epoch}/{settings.epochs}: {loss}"
+            f"{training.name}, epoch {epoch}/{training.epochs(settings)}: {loss}"
             f"validation AUC {metrics['validation_auc']:.4f}, {speed:,.0f} samples/s",
         )
 

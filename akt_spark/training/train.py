@@ -52,7 +52,7 @@ def run(ctx: Context) -> Outcome:
     _write(ctx, GATES, [_named(checkpoint) | gate for _, checkpoint in checkpoints for gate in checkpoint.gates])
     kept = len(plan.trainings) - len(open_trainings)
     notes = [f"{kept} of {len(plan.trainings)} rankers were trained before and are kept"] if kept else []
-    notes += [_note(checkpoint, ctx.config.training.epochs) for _, checkpoint in checkpoints]
+    notes += [_note(checkpoint, plan.steps) for _, checkpoint in checkpoints]
     return Outcome(rows_in=splits["train"].rows, rows_out=len(checkpoints), notes=notes)
 
 
@@ -144,7 +144,8 @@ def _curve_rows(checkpoint: Checkpoint) -> list[dict[str, Any]]:
     ]
 
 
-def _note(checkpoint: Checkpoint, epochs: int) -> str:
+def _note(checkpoint: Checkpoint, steps: int) -> str:
+    epochs = checkpoint.step // steps
     return (
         f"{checkpoint.variant} seed {checkpoint.seed}: {checkpoint.parameters:,} parameters, "
         f"{checkpoint.step:,} steps, {checkpoint.samples / checkpoint.seconds:,.0f} samples/s, "

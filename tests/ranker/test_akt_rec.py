@@ -227,6 +227,7 @@ LOOP_KEYS = {
     "transfer_weight",
     "transfer_warmup",
     "snapshot_steps",
+    "epochs",
 }
 EFFECTS: list[tuple[str, Any, dict[str, Any]]] = [
     ("dim", 8, {}),

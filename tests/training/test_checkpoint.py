@@ -91,6 +91,25 @@ def test_best_epoch_on_validation_is_kept(plan, monkeypatch) -> None:
     assert any(not torch.equal(weights[name], saved[3][name]) for name in weights)
 
 
+@pytest.mark.parametrize(("patience", "trained"), [(None, 3), (2, 3), (1, 2)])
+def test_a_training_that_has_stalled_ends(plan, monkeypatch, patience, trained) -> None:
+    scores = iter([0.9, 0.5, 0.4])
+    measures = lambda *_: {"validation_auc": next(scores), "validation_log_loss": 0.6}  # noqa: E731
+    monkeypatch.setattr(ranks, "validate", measures)
+    ranks.train_all(
+        InlineCommunicator(), replace(plan, settings=plan.settings.model_copy(update={"patience": patience}))
+    )
+    checkpoint = read_checkpoint(Path(plan.trainings[0].folder, "model"))
+    assert (checkpoint.epoch, checkpoint.step) == (1, 5 * trained)
+
+
+def test_a_variant_may_have_epochs_of_its_own(plan) -> None:
+    (training,) = plan.trainings
+    short = replace(training, model=training.model.model_copy(update={"epochs": 1}))
+    ranks.train_all(InlineCommunicator(), replace(plan, trainings=(short,)))
+    assert read_checkpoint(Path(training.folder, "model")).step == 5
+
+
 @pytest.mark.parametrize("killed_at", ["in_epoch_2", "before_saving_epoch_2", "before_saving_the_model"])
 def test_a_killed_training_resumes_to_bit_equal_results(plan, tmp_path, monkeypatch, killed_at) -> None:
     ranks.train_all(InlineCommunicator(), plan)

@@ -1,6 +1,8 @@
 """The training loop on a tiny AKT-Rec."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from akt_spark.training.loop import Trainer
 from akt_spark.training.plan import Plan
 from akt_spark.training.reader import batches
 from training.conftest import TINY
+
+GOLDEN = Path(__file__).parent / "golden_losses.json"
 
 
 def trainer_of(plan: Plan, **overrides) -> Trainer:
@@ -116,3 +120,25 @@ def test_variants_train_with_the_same_loop(plan, overrides) -> None:
     trainer = trainer_of(plan, **overrides)
     trainer.train_epoch(epoch_of(plan))
     assert trainer.step == 5
+
+
+def test_rates_rise_over_the_warm_up(plan) -> None:
+    warm = plan.settings.model_copy(update={"warmup_steps": 4, "learning_rate": 0.1, "id_learning_rate": 0.4})
+    trainer = trainer_of(replace(plan, settings=warm))
+    seen = []
+    for batches_ in epoch_of(plan):
+        trainer.train_step(batches_)
+        seen.append([optimiser.param_groups[0]["lr"] for optimiser in (trainer.adam, trainer.lazy_adam)])
+    expected = [(0.025, 0.1), (0.05, 0.2), (0.075, 0.3), (0.1, 0.4), (0.1, 0.4)]
+    assert seen == [pytest.approx(rates) for rates in expected]
+
+
+def test_losses_are_those_on_record(plan) -> None:
+    """Whatever changes them changes what every night trains: it should be meant. Recorded on one core, in float32."""
+    trainer = trainer_of(replace(plan, settings=plan.settings.model_copy(update={"curve_steps": 1})))
+    trainer.train_epoch(epoch_of(plan))
+    losses = {name: [value for _, of, value in trainer.curve if of == name] for name in ("loss", "transfer_item")}
+    golden = json.loads(GOLDEN.read_text())
+    assert losses.keys() == golden.keys()
+    for name, values in losses.items():
+        assert values == pytest.approx(golden[name], abs=1e-4), json.dumps(losses)
