@@ -480,7 +480,10 @@ class ModelConfig(Section):
     orthogonality: NonNegative = Field(0.02, description="weight of the orthogonality loss")
     agreement: NonNegative = Field(0.0, description="weight of a loss that draws c and d together by activity")
     aggregation: bool = Field(True, description="hierarchical feature aggregation with a cluster view")
-    residual_instance: bool = Field(True, description="the instance view also enters the tower beside the fusion")
+    residual_instance: bool = Field(
+        True,
+        description="instance view, products and statistics enter the tower beside the fusion; false: it alone does",
+    )
     snapshot_steps: PositiveInt = Field(100, description="steps between refreshes of the cluster means")
     epochs: PositiveInt | None = Field(None, description="passes over the samples; null: training.epochs")
     content: list[Literal["item", "history", "similarity", "user", "interest"]] = Field(

@@ -57,13 +57,16 @@ class Ranker(nn.Module):
             self.register_buffer("search_key", key, persistent=False)  # (N,) 0 matches nothing
             self.search_attention = TargetAttention(dim, history_width, dim, config.attention_hidden)
         blocks = [*self.user.widths, *self.item.widths, dim]
-        width = 2 * dim + (2 * features if config.statistics else 0)  # products, statistics
+        statistics = [features, features] if config.statistics else []
+        self.fused_only = config.aggregation and not config.residual_instance
+        width = 0 if self.fused_only else 2 * dim + sum(statistics)  # products, statistics
         if config.aggregation:
-            self.fusion = ViewFusion(blocks, dim, features, config.gate_floor)
-            width += len(blocks) * dim
+            inside = statistics if self.fused_only else []
+            self.fusion = ViewFusion(blocks, dim, features, config.gate_floor, inside)
+            width += (len(blocks) + len(inside)) * dim
         elif config.hard_search != "none":
             width += dim  # the searched history
-        if config.residual_instance or not config.aggregation:
+        if not self.fused_only:
             width += sum(blocks)
         if config.content:
             self.content = ContentView(config, items, users)
@@ -94,17 +97,19 @@ class Ranker(nn.Module):
         query = item[-1]  # (B, d) fused embedding
         attended = self.recent_attention(query, history, recent_at, recent > 0)  # (B, d)
         instance = [*user, *item, attended]
-        parts = [user[-1] * query, attended * query]  # an MLP learns products slowly
-        if config.statistics:
-            parts += activity
+        statistics = activity if config.statistics else []
+        parts = (
+            [] if self.fused_only else [user[-1] * query, attended * query, *statistics]
+        )  # products are slow to learn
         if config.hard_search != "none":
             clustered = self.search_attention(query, history, searched_at, searched > 0)  # (B, d)
             if config.aggregation:
                 cluster = [*self.user.cluster_blocks(users), *self.item.cluster_blocks(items), clustered]
-                parts.append(self.fusion(instance, cluster, *activity))  # (B, 5d)
+                shown = [*instance, *statistics] if self.fused_only else instance
+                parts.append(self.fusion(shown, cluster, *activity))  # (B, 5d), with statistics 7d
             else:
                 parts.append(clustered)
-        if config.residual_instance or not config.aggregation:
+        if not self.fused_only:
             parts.extend(instance)
         if config.content:
             parts.append(self.content(items, users, recent))

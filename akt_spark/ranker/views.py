@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from akt_spark.ranker.gate import ActivityGate
 
@@ -55,16 +56,19 @@ class ClusterMeans(nn.Module):
 class ViewFusion(nn.Module):
     """``alpha P_c H_clust + (1 - alpha) P_i H_inst``, alpha from the activity of user and item (paper, equation 7)."""
 
-    def __init__(self, widths: list[int], dim: int, activity_features: int, floor: float) -> None:
-        """Takes the widths of the blocks that both views have, in order."""
+    def __init__(
+        self, widths: list[int], dim: int, activity_features: int, floor: float, instance_only: list[int]
+    ) -> None:
+        """Takes the widths of the blocks that both views have, in order, and of those that only the instance has."""
         super().__init__()
-        self.from_instance = nn.ModuleList([nn.Linear(width, dim) for width in widths])
+        self.from_instance = nn.ModuleList([nn.Linear(width, dim) for width in (*widths, *instance_only)])
         self.from_cluster = nn.ModuleList([nn.Linear(width, dim) for width in widths])
         self.gate = ActivityGate(3 * activity_features, floor)
 
     def forward(self, instance: list[Tensor], cluster: list[Tensor], user: Tensor, item: Tensor) -> Tensor:
-        """Blocks (B, width) of both views and scaled activities (B, F): (B, blocks * d)."""
+        """Blocks (B, width) of both views and scaled activities (B, F): (B, blocks of the instance * d)."""
         alpha = self.gate(torch.cat([user, item, user * item], 1))  # (B, 1)
         near = torch.cat([linear(block) for linear, block in zip(self.from_instance, instance, strict=True)], 1)
         far = torch.cat([linear(block) for linear, block in zip(self.from_cluster, cluster, strict=True)], 1)
+        far = F.pad(far, (0, near.shape[1] - far.shape[1]))  # a cluster has no statistics as of the sample
         return torch.lerp(near, far, alpha)

@@ -331,6 +331,17 @@ def test_what_comes_with_a_preset_goes_on_top_and_its_page_is_current():
     assert Path("docs/rivals.md").read_text() == page() + "\n"
 
 
+def test_the_paper_s_tower_reads_the_fused_view_alone(items, users, batch):
+    model = Ranker(RANKERS.variant("paper"), items, users, seed=1).eval()
+    seen = []
+    model.tower.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.fusion.register_forward_hook(lambda *hooked: seen.append(hooked[-1]))
+    model(batch)
+    fused, read = seen
+    assert torch.equal(fused, read)
+    assert read.shape[1] == 7 * model.config.dim  # attributes and embeddings of both, attention, statistics of both
+
+
 def test_an_unknown_preset_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match=r"variants.x: preset='dine' is unknown, there are .*din.*prefix_residual"):
         RankerConfig(variants={"x": {"preset": "dine"}})

@@ -48,7 +48,7 @@ def test_an_edited_id_changes_the_means_of_its_own_cluster_only():
 
 
 def test_the_fusion_weighs_both_views_equally_at_the_start_and_stays_inside_the_floor():
-    fusion = ViewFusion([2, 3], dim=4, activity_features=5, floor=0.2).eval()
+    fusion = ViewFusion([2, 3], dim=4, activity_features=5, floor=0.2, instance_only=[]).eval()
     instance, cluster = [torch.randn(6, 2), torch.randn(6, 3)], [torch.randn(6, 2), torch.randn(6, 3)]
     activity = torch.randn(2, 6, 5) * 100
     near = torch.cat([linear(block) for linear, block in zip(fusion.from_instance, instance, strict=True)], 1)
@@ -56,3 +56,12 @@ def test_the_fusion_weighs_both_views_equally_at_the_start_and_stays_inside_the_
     torch.testing.assert_close(fusion(instance, cluster, *activity), (near + far) / 2)
     nn.init.constant_(fusion.gate.linear.bias, -1e6)
     torch.testing.assert_close(fusion(instance, cluster, *activity), 0.8 * near + 0.2 * far)
+
+
+def test_a_block_that_only_the_instance_has_fades_with_it():
+    fusion = ViewFusion([2], dim=4, activity_features=5, floor=0.2, instance_only=[3]).eval()
+    instance, cluster = [torch.randn(6, 2), torch.randn(6, 3)], [torch.randn(6, 2)]
+    fused = fusion(instance, cluster, *torch.randn(2, 6, 5))
+    shared, own = fused.split(4, 1)
+    torch.testing.assert_close(shared, (fusion.from_instance[0](instance[0]) + fusion.from_cluster[0](cluster[0])) / 2)
+    torch.testing.assert_close(own, fusion.from_instance[1](instance[1]) / 2)
