@@ -15,7 +15,9 @@ CREATE TABLE IF NOT EXISTS evaluation.differences (
   wins INT NOT NULL COMMENT 'seeds in which the variant is better',
   seed_sd DOUBLE COMMENT 'standard deviation of the difference over seeds; null with one seed',
   users BIGINT NOT NULL COMMENT 'users behind the metric (for GAUC: with both classes)',
-  resamples INT NOT NULL COMMENT 'resamples of users behind the interval'
+  resamples INT NOT NULL COMMENT 'resamples of users behind the interval',
+  p DOUBLE COMMENT 'two-sided p-value of no difference, by the spread over resampled users; null with too few users',
+  p_holm DOUBLE COMMENT 'the same, by Holm for all variants and slices that are compared with the reference by the metric'
 ) USING DELTA
 COMMENT 'Paired differences between variants with 95 % intervals from a bootstrap of users'
 LOCATION '${location}'

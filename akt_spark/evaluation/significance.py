@@ -13,8 +13,9 @@ user is sampled away.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
@@ -55,6 +56,9 @@ class Difference:
 
     Attributes:
         lower, upper: 95 % interval over resampled users; None with fewer than `MIN_USERS` users.
+        p: two-sided, of no difference, by the spread over resampled users and a normal law; None likewise.
+        p_holm: the same when all variants and slices are looked at that are compared with this reference by this metric
+            (Holm 1979).
         ratio: variant / reference - 1 (the paper's percentages).
         rela_impr: (AUC - .5) / (reference AUC - .5) - 1; None for log loss.
         wins: seeds in which the variant is the better one.
@@ -76,6 +80,8 @@ class Difference:
     seed_sd: float | None
     users: int
     resamples: int
+    p: float | None = None
+    p_holm: float | None = None
 
     @property
     def gain(self) -> float:
@@ -205,7 +211,28 @@ def differences(
         for variant, reference in permutations(replicate.metrics, 2)
         for metric in COMPARED
     ]
-    return [difference for difference in found if difference is not None]
+    return list(with_holm(difference for difference in found if difference is not None))
+
+
+def with_holm(found: Iterable[Difference]) -> Iterator[Difference]:
+    """The differences with ``p_holm``."""
+    families: dict[tuple[str, str], list[Difference]] = {}
+    for difference in found:
+        families.setdefault((difference.reference, difference.metric), []).append(difference)
+    for family in families.values():
+        tested = [difference for difference in family if difference.p is not None]
+        adjusted = dict(zip(map(id, tested), holm([difference.p for difference in tested]), strict=True))
+        for difference in family:
+            yield replace(difference, p_holm=adjusted.get(id(difference)))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values: the chance of any false alarm among those that are called at a level is at most it."""
+    order, adjusted, least = np.argsort(p, kind="stable"), [0.0] * len(p), 0.0
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, (len(p) - rank) * p[place]))
+        adjusted[place] = least
+    return adjusted
 
 
 def _difference(
@@ -241,7 +268,15 @@ def _difference(
         seed_sd=float(points.std(ddof=1)) if len(seeds) > 1 else None,
         users=users,
         resamples=len(gaps) - 1,
+        p=_p_value(gaps) if users >= MIN_USERS else None,
     )
+
+
+def _p_value(gaps: np.ndarray) -> float:
+    spread = float(np.nanstd(gaps[1:]))
+    if spread == 0:
+        return float(gaps[0] == 0)
+    return math.erfc(abs(float(gaps[0])) / spread / math.sqrt(2))
 
 
 def _interval(gaps: np.ndarray) -> tuple[float, float]:

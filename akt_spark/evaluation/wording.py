@@ -89,7 +89,10 @@ def _listed(names: list[str]) -> str:
 def caveats(results: Results) -> list[str]:
     """What the intervals do not cover."""
     seeds = len(results.seeds)
-    notes = ["The 95 % intervals come from resampling test users; they are not adjusted for looking at many of them."]
+    notes = [
+        "The 95 % intervals come from resampling test users; they are not adjusted for looking at many of them "
+        "(p_holm in evaluation.differences is)."
+    ]
     if seeds == 1:
         notes.append(
             "Every variant was trained once. How much a result moves with the training seed is not in the intervals: "

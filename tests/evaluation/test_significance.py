@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from sklearn.metrics import roc_auc_score
 
 from akt_spark.evaluation.metrics import groups, ranked, sliced, user_sums
-from akt_spark.evaluation.significance import Difference, Replicates, differences, replicates, user_weights
+from akt_spark.evaluation.significance import Difference, Replicates, differences, holm, replicates, user_weights
 
 B = 400
 USERS, EACH = 60, 12
@@ -149,3 +149,21 @@ def test_a_users_weights_depend_on_the_user_alone() -> None:
     assert not np.array_equal(user_weights(17, 50), user_weights(18, 50))
     assert user_weights(17, 50)[0] == 1
     assert np.mean([user_weights(user, 100)[1:].mean() for user in range(50)]) == pytest.approx(1.0, abs=0.05)
+
+
+def test_holm_is_the_textbook_s() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+def test_p_values_agree_with_the_intervals_and_families_are_a_reference_and_a_metric(found: dict) -> None:
+    tested = [difference for difference in found.values() if difference.p is not None]
+    assert tested and all((difference.p is None) == (difference.lower is None) for difference in found.values())
+    sure = [d for d in tested if d.clear and min(abs(d.lower), abs(d.upper)) > 0.01]
+    assert sure and all(d.p < 0.05 for d in sure)
+    covering = [d for d in tested if d.lower < -0.001 and d.upper > 0.001]
+    assert covering and all(d.p > 0.01 for d in covering)
+    for reference, metric in {(d.reference, d.metric) for d in tested}:
+        family = [d for d in tested if (d.reference, d.metric) == (reference, metric)]
+        assert [d.p_holm for d in family] == pytest.approx(holm([d.p for d in family]))
