@@ -34,6 +34,7 @@ VARIED = {  # sections that tell one run of a stage from another
     "build_semantic_ids": ("semantic", "segments"),
 }
 HEAD = "alignment.method=head"
+INPUTS = ("texts", "images")  # without and with images
 PACKAGES = ("pyspark", "torch", "transformers", "faiss-cpu")
 
 
@@ -127,14 +128,14 @@ class Study:
         return {"part": "quantizer", "kind": kind} | done | {"measures": measures}
 
 
-def parts(study: Study, lora: list[str] | None, prompt: list[str] | None) -> Iterator[dict]:
+def parts(study: Study, lora: list[str] | None, lora_inputs: list[str], prompt: list[str] | None) -> Iterator[dict]:
     """One after the other, as they are done."""
     yield study.night()
     items = study.table("bronze.items")
     yield {"part": "catalogue", "items": len(items), "with_image": int(items["image"].notna().sum())}
     for images in (True, False):
         yield study.align(images, "head", [])
-        if lora is not None:
+        if lora is not None and INPUTS[images] in lora_inputs:
             yield study.align(images, "lora", lora)
     if prompt is not None:
         yield study.prompt(prompt)
@@ -150,14 +151,17 @@ def main() -> None:
     parser.add_argument("--ds", required=True)
     parser.add_argument("--set", action="append", default=[], help="an override of the configuration, for all jobs")
     parser.add_argument("--lora", nargs="*", help="also trains LoRA, with these overrides")
+    parser.add_argument("--lora-inputs", nargs="*", choices=INPUTS, default=INPUTS, help="LoRA on which of them")
     parser.add_argument("--prompt", nargs="*", help="also trains the user model that reads prompts, with these")
+    parser.add_argument("--remark", default="", help="what a reader has to know about this run")
     parser.add_argument("--lake", help="goes on with this lake; without it, a temporary one")
     options = parser.parse_args()
     rows: list[dict] = []
     note = f"{options.conf_file} for {options.ds}" + (f", --set {' '.join(options.set)}" if options.set else "")
+    note += options.remark and f"; {options.remark}"
     with tempfile.TemporaryDirectory() if options.lake is None else nullcontext() as folder:
         study = Study(options.conf_file, options.ds, options.lake or str(Path(folder, "lake")), options.set)
-        for row in parts(study, options.lora, options.prompt):
+        for row in parts(study, options.lora, options.lora_inputs, options.prompt):
             rows.append(row)
             measure.write(options.out, __doc__.splitlines()[0], PACKAGES, rows, [], note)
 
