@@ -116,16 +116,21 @@ class Study:
             *(f"semantic.{entity}_gate={OPEN_GATE}" for entity in ("item", "user")),
         ]
         done = self.run("build_semantic_ids", *settings)
+        books = self.table("semantic.codebooks")
+        (version,) = books[(books["entity"] == "item") & (books["status"] == "published")]["codebook_version"]
+        return {"part": "quantizer", "kind": kind} | done | {"measures": self.measures(version)}
+
+    def measures(self, version: str) -> list[dict]:
+        """What was measured of a codebook of items."""
         health = self.table("semantic.health")
-        of_items = health[health["entity"] == "item"]  # of the newest run for the day
-        measures = [
+        of_items = health[(health["entity"] == "item") & (health["codebook_version"] == version)]
+        return [
             {"metric": metric, "level": level, "control": control, "value": round(value, 4)}
             for metric, level, control, value in of_items[["metric", "level", "control", "value"]].itertuples(
                 index=False
             )
             if value == value
         ]
-        return {"part": "quantizer", "kind": kind} | done | {"measures": measures}
 
 
 def parts(study: Study, lora: list[str] | None, lora_inputs: list[str], prompt: list[str] | None) -> Iterator[dict]:

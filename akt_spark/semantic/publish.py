@@ -237,10 +237,11 @@ def _write_health_of_published(
     """What readers have this night, where another codebook than theirs was measured; not where vectors are others."""
     if live and live.revision == vectors.revision and Path(live.path).is_dir():
         ids = ids_of(ctx.lake, entity, live.version).select(COMPARED)
-        _write_health(ctx, entity, live.version, _health(ctx, entity, live, ids, vectors, roles))
+        _write_health(ctx, entity, live.version, _health(ctx, entity, live, ids, vectors, roles), beside=True)
 
 
-def _write_health(ctx: Context, entity: str, version: str, health: Health) -> None:
+def _write_health(ctx: Context, entity: str, version: str, health: Health, beside: bool = False) -> None:
+    """Replaces what the run has measured before, or with ``beside`` adds to it."""
     rows = [(*place, value) for place, value in sorted(health.values.items())]
     measures = ctx.spark.createDataFrame(rows, "metric STRING, level INT, control STRING, value DOUBLE")
     constants = {
@@ -249,7 +250,9 @@ def _write_health(ctx: Context, entity: str, version: str, health: Health) -> No
         "entity": F.lit(entity),
         "codebook_version": F.lit(version),
     }
-    where = f"run_id = '{ctx.run_id}' AND entity = '{entity}' AND codebook_version = '{version}'"
+    where = f"run_id = '{ctx.run_id}' AND entity = '{entity}'"
+    if beside:
+        where += f" AND codebook_version = '{version}'"
     ctx.lake.overwrite(HEALTH, measures.withColumns(constants), where=where)
 
 

@@ -271,6 +271,10 @@ def test_a_candidate_below_its_gate_keeps_no_new_item_from_the_published_codeboo
     assert churn == {(name, version, version) for name in moved}
     assert lake.read("bronze.quarantine").where("run_id = 'strict'").count() == 4
     assert measured_versions(lake, "strict") == set(statuses(lake, "item"))  # readers have theirs this night too
+    open_gate = configuration(Path(lake.root).parent, "semantic.item.seed=5")
+    run_items(replace(published, config=open_gate, ds=DS + timedelta(days=1), run_id="strict"))
+    assert published_version(lake, "item") != version
+    assert measured_versions(lake, "strict") == {published_version(lake, "item")}  # the night again: the newest counts
 
 
 @pytest.mark.night

@@ -25,7 +25,11 @@ RUN = "run_id = '2024-01-31'"
 
 def config_of(root: Path, **training) -> Config:
     values = {"batch_size": 32, "epochs": 1, "backend": "inline", "ranks": 1, "curve_steps": 2, **training}
-    model = {key: value for key, value in TINY.model_dump(exclude_none=True).items() if key not in ("transfer", "orthogonality")}
+    model = {
+        key: value
+        for key, value in TINY.model_dump(exclude_none=True).items()
+        if key not in ("transfer", "orthogonality")
+    }
     variants = "ranker.variants={akt_rec: {}, base: {cluster_mode: none, transfer: false, orthogonality: 0.0}}"
     return load(
         None,
