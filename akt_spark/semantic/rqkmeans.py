@@ -2,7 +2,8 @@
 
 No network, so the clusters are those of the vectors themselves. It fits in seconds and reconstructs well; with the same
 sizes it is the first thing to try. No level is made to use its codes evenly: where vectors do have clusters, IDs should
-follow them, and more distinct IDs mean that clusters were cut (`benchmarks/quantizers.py` shows both).
+follow them, and more distinct IDs mean that clusters were cut (`benchmarks/quantizers.py` shows both); ``max_per_sid``
+does that where IDs are crowded (`collisions`).
 """
 
 from __future__ import annotations
