@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -207,6 +207,24 @@ def test_later_nights_move_no_published_id(published: Context) -> None:
     assert outcome.rows_out == 20
     assert "10 IDs keep what they got from earlier content" in "\n".join(outcome.notes)
     assert list(statuses(lake, "item").values()) == ["published"]
+
+
+def test_no_more_items_share_an_id_than_may_and_later_ones_find_room_beside_them(unpublished: Context) -> None:
+    lake, most = unpublished.lake, 6
+    few = replace(unpublished, config=configuration(Path(lake.root).parent, f"semantic.item.max_per_sid={most}"))
+    run_items(few)
+    first = published_rows(lake, "item")
+    encode(lake, "item", "item-1", ITEM_VECTORS[ITEMS + 4 :], first=ITEMS + 4)
+    run_items(replace(few, ds=DS + timedelta(days=1), run_id="later"))
+    later = published_rows(lake, "item")
+    assert len(later) == len(first) + 16
+    assert [row for row in later if row["assigned_ds"] == DS] == first
+    last_codes = published_book(lake)["sizes"][-1]
+    for rows in (first, later):
+        clusters = Counter(tuple(row["codes"][:-1]) for row in rows)
+        full = {cluster for cluster, items in clusters.items() if items > last_codes * most}
+        sizes = Counter(row["sid"] for row in rows if tuple(row["codes"][:-1]) not in full)
+        assert max(sizes.values()) == most
 
 
 @pytest.mark.night
