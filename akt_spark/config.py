@@ -143,7 +143,8 @@ class EncoderConfig(Section):
     max_tokens: PositiveInt = Field(96, description="longer texts are cut; the prompt counts, images do not")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="of the weights in memory")
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(
-        "auto", description="auto (the GPU that Spark gives the task, else cpu), cpu, mps, cuda or cuda:0"
+        "auto",
+        description="auto (the GPU that Spark gives the task, or the driver has, else cpu), cpu, mps, cuda or cuda:0",
     )
     batch_size: PositiveInt = Field(64, description="items a forward pass, at most")
     batch_tokens: PositiveInt = Field(8192, description="tokens a forward pass, at most: padding and images count")
@@ -472,7 +473,7 @@ class ModelConfig(Section):
     transfer_weight: NonNegative = Field(0.01, description="of the transfer term with the tables' optimiser")
     transfer_warmup: Share = Field(0.1, description="share of steps over which the transfer grows to full weight")
     students: Literal["sampler", "batch"] = Field("sampler", description="batch: students and teachers of the batch")
-    students_per_step: PositiveInt = Field(256, description="students drawn a step and rank")
+    students_per_step: PositiveInt = Field(256, description="students drawn a step and lane")
     teachers_per_cluster: PositiveInt = Field(4, description="teachers drawn for a student's cluster")
     random_teachers: PositiveInt = Field(256, description="teachers of any cluster, as negatives")
     all_teachers: NonNegativeInt = Field(4096, description="teachers up to which every step shows all and draws none")

@@ -39,10 +39,12 @@ def test_what_was_seen_of_images_once_takes_their_place(encoder, monkeypatch):
     np.testing.assert_allclose(encoder.encode(texts, seen).vectors, expected, atol=1e-6)
 
 
-def test_a_backbone_of_other_bytes_is_not_opened(monkeypatch, tmp_path):
-    other = tmp_path / "weights.pth"
+def test_a_backbone_of_other_bytes_is_not_opened_whatever_its_name(monkeypatch, tmp_path):
+    other = tmp_path / minilm_vl.BACKBONE_HASH  # caches name files by their hash, and link to them
     other.write_bytes(b"whatever")
-    monkeypatch.setattr(minilm_vl, "_backbone_weights", lambda: other)
+    link = tmp_path / "weights.pth"
+    link.symlink_to(other)
+    monkeypatch.setattr(minilm_vl, "_backbone_weights", lambda: link)
     with pytest.raises(ConfigError, match=r"weights\.pth has the SHA-256"):
         MiniLMVLSpec().load("cpu")
 

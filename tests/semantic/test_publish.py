@@ -209,6 +209,7 @@ def test_later_nights_move_no_published_id(published: Context) -> None:
     assert list(statuses(lake, "item").values()) == ["published"]
 
 
+@pytest.mark.night
 def test_no_more_items_share_an_id_than_may_and_later_ones_find_room_beside_them(unpublished: Context) -> None:
     lake, most = unpublished.lake, 6
     few = replace(unpublished, config=configuration(Path(lake.root).parent, f"semantic.item.max_per_sid={most}"))

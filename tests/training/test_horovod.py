@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cloudpickle
 import pyspark.cloudpickle
+import pytest
 import torch
 
 from akt_spark.training.checkpoint import finished, load_ranker, read_checkpoint
@@ -64,6 +65,7 @@ def test_two_ranks_see_different_data_resume_and_end_with_equal_weights(spark, p
     assert all(values.isfinite().all() for values in ranker.state_dict().values())
 
 
+@pytest.mark.night
 def test_ranks_of_torch_train_as_those_of_horovod_do(spark, plan, tmp_path) -> None:
     settings = plan.settings.model_copy(update={"ranks": 2, "batch_size": 16, "epochs": 1, "curve_steps": 1})
     plan = replace(plan, settings=settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,9 +40,8 @@ def train_until(communicator: Communicator, plan: Plan, stop: int | None) -> See
     seen: Seen = {}
     ranks.Trainer, trainer = Watched, ranks.Trainer
     try:
-        ranks.train_all(communicator, plan)
-    except Stopped:
-        pass
+        with suppress(Stopped):  # the rank has come to its step
+            ranks.train_all(communicator, plan)
     finally:
         ranks.Trainer = trainer
     return seen

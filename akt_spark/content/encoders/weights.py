@@ -74,7 +74,7 @@ def known_file(file: Path, sha256: str) -> Path:
     Raises:
         ConfigError: when it holds others.
     """
-    if (found := file_hash(file)) != sha256:
+    if (found := _digest(file)) != sha256:  # of the bytes, whatever a link to them is called
         raise ConfigError(
             f"{file} has the SHA-256 {found}, not {sha256}, and is not opened: it holds pickled weights, which could "
             "run any code. Install the locked environment again"
@@ -87,5 +87,9 @@ def file_hash(file: Path) -> str:
     blob = file.resolve().name
     if file.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", blob):
         return blob
+    return _digest(file)
+
+
+def _digest(file: Path) -> str:
     with file.open("rb") as data:
         return hashlib.file_digest(data, "sha256").hexdigest()
