@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 SAMPLE_SECONDS = 0.25
+SAMPLE_SHARE = 0.01  # of the time; to add up the pages of large processes takes a while, and holds them up
 
 
 def child(
@@ -36,8 +37,9 @@ def child(
     reader = threading.Thread(target=lambda: output.append(process.stdout.read()))
     reader.start()
     while process.poll() is None:
+        before = time.monotonic()
         peak = max(peak, _proportional_set_size(process.pid))
-        time.sleep(SAMPLE_SECONDS)
+        time.sleep(max(SAMPLE_SECONDS, (time.monotonic() - before) / SAMPLE_SHARE))
     reader.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
