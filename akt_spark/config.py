@@ -530,14 +530,30 @@ class TrainingConfig(Section):
     patience: PositiveInt | None = Field(
         None, description="epochs without a better validation AUC after which a training ends; null: it never does"
     )
+    warm_start: Literal["previous"] | None = Field(
+        None,
+        description="previous: from the newest ranker of an earlier day that is of the same kind; null: from noise",
+    )
+    warm_start_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.25, description="share of the samples that an epoch of a training with such a start takes, every epoch others"
+    )
     warmup_steps: NonNegativeInt = Field(0, description="steps over which both learning rates rise to their values")
     learning_rate: PositiveFloat = Field(1e-3, description="of the dense layers (Adam)")
     id_learning_rate: PositiveFloat = Field(2e-3, description="of the ID tables (lazy Adam)")
     seeds: list[NonNegativeInt] = Field([1], min_length=1, description="every variant is trained once a seed")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU a rank where there are GPUs")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: matrix products of training steps in bfloat16; weights and all else in float32"
+    )
     reader: Literal["petastorm", "arrow"] = Field("petastorm", description="what reads the samples; same batches")
     shuffle_blocks: PositiveInt = Field(4, description="blocks that are mixed in memory")
     checkpoint_steps: NonNegativeInt = Field(1000, description="steps between checkpoints; 0: only at ends of epochs")
     curve_steps: PositiveInt = Field(10, description="steps between two points of the loss curves")
+    progress_seconds: PositiveFloat = Field(10.0, description="seconds between two lines of progress")
+    tensorboard: str | None = Field(
+        None, description="folder of TensorBoard's curves, written while trainings run; null: none"
+    )
+    mlflow: str | None = Field(None, description="tracking URI of MLflow, which gets finished trainings; null: none")
 
     @property
     def shares(self) -> int:

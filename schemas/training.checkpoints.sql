@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS training.checkpoints (
   config_hash STRING NOT NULL COMMENT 'hash of the model and training configuration',
   parameters BIGINT NOT NULL COMMENT 'trainable parameters',
   seconds DOUBLE NOT NULL COMMENT 'wall time of training',
-  metrics MAP<STRING, DOUBLE> COMMENT 'validation measures'
+  metrics MAP<STRING, DOUBLE> COMMENT 'validation measures of the kept epoch; reader_wait: share of the time of all steps that was waited for samples'
 ) USING DELTA
 COMMENT 'Finished trainings'
 LOCATION '${location}'

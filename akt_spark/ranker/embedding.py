@@ -27,6 +27,7 @@ class IdTable(nn.Embedding):
         row = torch.where(admitted, own, rest)
         row[0] = 0
         super().__init__(int(row.max()) + 1, dim, padding_idx=0, sparse=True)
+        self.shared_row = rest  # of ids that are not admitted; 0: they have none
         self.register_buffer("row", row, persistent=False)  # (N,)
         _reset(self, std)
 

@@ -54,11 +54,12 @@ class ActivityGate(nn.Module):
 
         ``frozen`` normalises by the running statistics in training too: for ids that are not a batch of samples.
         """
-        if frozen:
-            normal = F.batch_norm(activity, self.norm.running_mean, self.norm.running_var, eps=self.norm.eps)
-        else:
-            normal = self.norm(activity)
-        return self.floor + (1 - 2 * self.floor) * torch.sigmoid(self.linear(normal))
+        with torch.autocast(activity.device.type, enabled=False):  # 8 bits are few to tell activities apart
+            if frozen:
+                normal = F.batch_norm(activity, self.norm.running_mean, self.norm.running_var, eps=self.norm.eps)
+            else:
+                normal = self.norm(activity)
+            return self.floor + (1 - 2 * self.floor) * torch.sigmoid(self.linear(normal))
 
 
 class ConstantGate(nn.Module):

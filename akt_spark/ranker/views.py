@@ -8,29 +8,32 @@ from torch.nn import functional as F
 
 from akt_spark.ranker.gate import ActivityGate
 
-SMALL_CLUSTER = 5  # below it, an id is left out of the mean that it reads
+HEAVY = 0.2  # share of its cluster's weight from which an id is left out of the mean that it reads
 CHUNK = 65_536
 
 
 class ClusterMeans(nn.Module):
     """Means of member features by level-1 cluster, weighted by log1p(impressions): a snapshot without gradient.
 
-    A live mean would send the clicks of one sample into other ids (method.md 6.1). Members of clusters below
-    `SMALL_CLUSTER` read a mean without themselves, from a row of their own. Where no weight is left the mean is zero.
+    A live mean would send the clicks of one sample into other ids (method.md 6.1). Weights and features are of the end
+    of the training period, and so tell a training sample what came after it; of its own id that would be its label. So
+    members with a share of `HEAVY` or more, at most five a cluster, read a mean without themselves, from a row of their
+    own (docs/method.md 4). Where no weight is left the mean is zero.
     """
 
     def __init__(self, clusters: Tensor, impressions: Tensor, width: int) -> None:
         """Takes the level-1 cluster (N,) of every id, 0 for none, its impressions (N,) and the features' width."""
         super().__init__()
-        size = torch.bincount(clusters)  # (K,)
-        small = ((clusters > 0) & (size[clusters] < SMALL_CLUSTER)).nonzero()[:, 0]  # (S,)
+        weights = impressions.double().log1p()  # (N,)
+        total = weights.new_zeros(int(clusters.max()) + 1).index_add_(0, clusters, weights)  # (K,)
+        heavy = ((clusters > 0) & (weights > 0) & (weights >= HEAVY * total[clusters])).nonzero()[:, 0]  # (S,)
         row = clusters.clone()
-        row[small] = len(size) + torch.arange(len(small))
+        row[heavy] = len(total) + torch.arange(len(heavy))
         self.register_buffer("clusters", clusters, persistent=False)
         self.register_buffer("row", row, persistent=False)  # (N,) into bank
-        self.register_buffer("small", small, persistent=False)
-        self.register_buffer("weights", impressions.double().log1p(), persistent=False)
-        self.register_buffer("bank", torch.zeros(len(size) + len(small), width))
+        self.register_buffer("heavy", heavy, persistent=False)
+        self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("bank", torch.zeros(len(total) + len(heavy), width))
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids (B,) to the means (B, W) of their clusters; zeros for ids without a code."""
@@ -39,15 +42,15 @@ class ClusterMeans(nn.Module):
     @torch.no_grad()
     def refresh(self, features: nn.Module) -> None:
         """Recomputes the bank from ``features``: ids (M,) -> (M, W)."""
-        rows = len(self.bank) - len(self.small)
+        rows = len(self.bank) - len(self.heavy)
         total = self.bank.new_zeros(rows, self.bank.shape[1], dtype=torch.float64)  # (K, W)
         for ids in torch.arange(len(self.clusters), device=self.bank.device).split(CHUNK):
             total.index_add_(0, self.clusters[ids], self.weights[ids, None] * features(ids).double())
         weight = total.new_zeros(rows).index_add_(0, self.clusters, self.weights)  # (K,)
-        own_weight = self.weights[self.small]
-        without_self = total[self.clusters[self.small]] - own_weight[:, None] * features(self.small).double()
+        own_weight = self.weights[self.heavy]
+        without_self = total[self.clusters[self.heavy]] - own_weight[:, None] * features(self.heavy).double()
         total = torch.cat([total, without_self])
-        weight = torch.cat([weight, weight[self.clusters[self.small]] - own_weight])[:, None]
+        weight = torch.cat([weight, weight[self.clusters[self.heavy]] - own_weight])[:, None]
         means = total / weight.clamp_min(1e-6)
         means[0] = 0.0
         self.bank.copy_(means)
@@ -71,4 +74,4 @@ class ViewFusion(nn.Module):
         near = torch.cat([linear(block) for linear, block in zip(self.from_instance, instance, strict=True)], 1)
         far = torch.cat([linear(block) for linear, block in zip(self.from_cluster, cluster, strict=True)], 1)
         far = F.pad(far, (0, near.shape[1] - far.shape[1]))  # a cluster has no statistics as of the sample
-        return torch.lerp(near, far, alpha)
+        return torch.lerp(near, far, alpha.to(near.dtype))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, Literal, TextIO
 
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from akt_spark.errors import AktError, ConfigError, DataError
@@ -39,7 +40,8 @@ def launch(
         train_fn: an importable function.
         args: its arguments after the communicator.
         num_proc: ranks; with ``inline`` there is always one.
-        backend: ``horovod``, ``torch`` (PySpark's TorchDistributor, gloo), or ``inline`` for debugging.
+        backend: ``horovod``, ``torch`` (PySpark's TorchDistributor, with GPUs where Spark's tasks have them), or
+            ``inline`` for debugging.
 
     Raises:
         ConfigError: when Spark cannot run all ranks at once.
@@ -77,7 +79,8 @@ def _on_torch(train_fn: Callable[..., Any], args: tuple[Any, ...], num_proc: int
     from pyspark.ml.torch.distributor import TorchDistributor
 
     errors = _LastLines()
-    distributor = TorchDistributor(num_processes=num_proc, local_mode=False, use_gpu=False)
+    gpus = SparkContext.getOrCreate().getConf().get("spark.task.resource.gpu.amount")
+    distributor = TorchDistributor(num_processes=num_proc, local_mode=False, use_gpu=gpus is not None)
     try:
         with redirect_stdout(_Both(sys.stdout, errors)):  # where it shows what ranks print
             return distributor.run(_torch_main, train_fn, args)

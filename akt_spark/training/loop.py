@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from akt_spark.config import ModelConfig, TrainingConfig
 from akt_spark.errors import AktError
+from akt_spark.training.device import autocast
 from akt_spark.training.exchange import Communicator
 from akt_spark.training.order import lanes_of
 
@@ -36,6 +37,7 @@ class Trainer:
       ``transfer_optimiser: tables``, the lazy Adam of the click loss).
 
     Attributes:
+        device: where the model is, and batches must be.
         lanes: the lanes of this rank.
         step: optimiser steps taken.
         curve: (step, metric, mean over the ranks and over the steps since the last point).
@@ -52,6 +54,7 @@ class Trainer:
     ) -> None:
         self.model, self.settings, self.training = model, settings, training
         self.communicator, self.seed = communicator, seed
+        self.device = next(model.parameters()).device
         self.lanes = lanes_of(communicator.rank, communicator.world, training.shares)
         self.warmup_steps = max(1, round(settings.transfer_warmup * total_steps))
         self.dense_parameters = model.dense_parameters()
@@ -125,8 +128,9 @@ class Trainer:
         """Adds the gradients of a lane's batch; returns those of the transfer, where it has an optimiser of its own."""
         torch.manual_seed(self._mixed(lane))  # dropout
         share = 1 / len(self.lanes)
-        click_loss = F.binary_cross_entropy_with_logits(self.model(batch), batch["label"])
-        regulariser = self.model.regulariser(batch)
+        with autocast(self.device, self.training.precision):
+            logits, regulariser = self.model(batch), self.model.regulariser(batch)
+        click_loss = F.binary_cross_entropy_with_logits(logits.float(), batch["label"])
         transfers = self.model.transfer_losses(self._generator(lane), batch)
         joined = self.settings.transfer_optimiser == "tables"
         transfer = self.settings.transfer_weight * warmth * sum(transfers.values()) if joined else 0.0
@@ -213,4 +217,5 @@ class Trainer:
 
 def _no_rows(table: Tensor) -> Tensor:
     """A sparse gradient of a table that no sample used."""
-    return torch.sparse_coo_tensor(torch.empty(1, 0, dtype=torch.int64), torch.empty(0, table.shape[1]), table.shape)
+    rows, values = table.new_empty(1, 0, dtype=torch.int64), table.new_empty(0, table.shape[1])
+    return torch.sparse_coo_tensor(rows, values, table.shape, device=table.device)

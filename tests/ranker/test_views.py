@@ -5,7 +5,7 @@ from torch import nn
 
 from akt_spark.ranker.views import ClusterMeans, ViewFusion
 
-# ids 1-5 fill cluster 1, ids 6-7 cluster 2, id 8 is alone in cluster 3, id 9 has no code
+# ids 1-5 fill cluster 1, where id 5 is heavy; ids 6-7 cluster 2, id 8 is alone in cluster 3, id 9 has no code
 CLUSTERS = torch.tensor([0, 1, 1, 1, 1, 1, 2, 2, 3, 0])
 IMPRESSIONS = torch.tensor([0, 1, 1, 1, 1, 3, 7, 0, 4, 9])
 
@@ -20,10 +20,20 @@ def test_a_large_cluster_shows_the_mean_weighted_by_activity():
     features = torch.randn(10, 3)
     weights = torch.tensor([2.0, 2, 2, 2, 4]).log()
     expected = (weights[:, None] * features[1:6]).sum(0) / weights.sum()
-    torch.testing.assert_close(means_of(features)[1:6], expected.expand(5, 3))
+    torch.testing.assert_close(means_of(features)[1:5], expected.expand(4, 3))
 
 
-def test_a_member_of_a_small_cluster_does_not_see_itself():
+def test_nobody_has_a_fifth_of_the_mean_that_it_reads():
+    features = torch.randn(10, 3)
+    means = means_of(features)
+    torch.testing.assert_close(means[5], features[1:5].mean(0))  # it has log 4 of log 64
+    for idx in range(1, 9):
+        changed = features.clone()
+        changed[idx] += 10.0
+        assert (means_of(changed)[idx] - means[idx]).abs().max() < 10.0 / 5
+
+
+def test_a_member_with_all_the_weight_does_not_see_itself():
     features = torch.randn(10, 3)
     means = means_of(features)
     torch.testing.assert_close(means[7], features[6])
