@@ -27,7 +27,8 @@ class Progress:
     """What is known of a training, beside its weights.
 
     Attributes:
-        metrics: validation measures of every finished epoch.
+        metrics: validation measures of every finished epoch; those of epochs before the model as a whole is trained
+            have other names.
         seconds: wall time so far, validation included.
     """
 
@@ -37,12 +38,22 @@ class Progress:
     @property
     def best(self) -> int:
         """The epoch (from 1) with the highest validation AUC, the earliest of equals."""
-        scores = [metrics["validation_auc"] for metrics in self.metrics]
-        return scores.index(max(scores)) + 1
+        return max(self._scores, key=self._scores.__getitem__)
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a best epoch yet."""
+        return bool(self._scores)
+
+    @property
+    def _scores(self) -> dict[int, float]:
+        """Validation AUC by epoch."""
+        numbered = enumerate(self.metrics, 1)
+        return {epoch: metrics["validation_auc"] for epoch, metrics in numbered if "validation_auc" in metrics}
 
     def stalled(self, patience: int | None) -> bool:
         """Whether so many epochs have passed since the best one."""
-        return patience is not None and bool(self.metrics) and len(self.metrics) - self.best >= patience
+        return patience is not None and self.judged and len(self.metrics) - self.best >= patience
 
 
 def train_all(communicator: Communicator, plan: Plan) -> None:
@@ -57,9 +68,12 @@ def train_all(communicator: Communicator, plan: Plan) -> None:
 def _train(
     communicator: Communicator, plan: Plan, training: Training, items: EntityLookup, users: EntityLookup
 ) -> None:
-    epochs, patience = training.epochs(plan.settings), plan.settings.patience
+    epochs, before = training.epochs(plan.settings), training.model.pretrain_epochs
+    patience, steps = plan.settings.patience, plan.steps
     model = Ranker(training.model, items, users, training.seed)
-    trainer = Trainer(model, training.model, plan.settings, communicator, training.seed, epochs * plan.steps)
+    trainer = Trainer(
+        model, training.model, plan.settings, communicator, training.seed, (epochs - before) * steps, before * steps
+    )
     progress = _resume(trainer, plan, training)
     while len(progress.metrics) < epochs and not progress.stalled(patience):
         _run_epoch(trainer, plan, training, progress, len(progress.metrics) + 1)
@@ -100,7 +114,7 @@ def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progr
             saved = position | trainer.progress() | {"metrics": progress.metrics, "seconds": progress.seconds}
             folder, step = Path(training.folder), trainer.step
             folders.save_step(folder, step, trainer.model, trainer.optimiser_state(), saved)
-            folders.drop_steps(folder, keep={step, progress.best * plan.steps} if progress.metrics else {step})
+            folders.drop_steps(folder, keep={step, progress.best * plan.steps} if progress.judged else {step})
 
     def save_inside() -> None:
         if trainer.step < epoch * plan.steps:  # the end is saved with what validation says
@@ -124,8 +138,12 @@ def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progr
     taken = (trainer.step - first_step) * settings.batch_size * settings.shares
     speed = taken / (time.monotonic() - started)
     held_out = ordered_batches(plan.validation, settings.batch_size, rank, world, backend=settings.reader)
-    metrics = validate(trainer.model, held_out, communicator)
-    losses = [value for _, name, value in trainer.curve[first:] if name == "loss"]
+    alone, loss_of_phase = trainer.pretraining, "pretraining_loss" if trainer.pretraining else "loss"
+    metrics = validate(trainer.model.content_branch if alone else trainer.model, held_out, communicator)
+    auc = metrics["validation_auc"]
+    if alone:  # no epoch of these is the best one
+        metrics = {name.replace("validation", "pretraining"): value for name, value in metrics.items()}
+    losses = [value for _, name, value in trainer.curve[first:] if name == loss_of_phase]
     trainer.curve += [(trainer.step, name, value) for name, value in metrics.items()]
     progress.metrics.append(metrics)
     save()
@@ -133,8 +151,8 @@ def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progr
         loss = f"loss {sum(losses) / len(losses):.4f}, " if losses else ""
         say(
             plan.log,
-            f"{training.name}, epoch {epoch}/{training.epochs(settings)}: {loss}"
-            f"validation AUC {metrics['validation_auc']:.4f}, {speed:,.0f} samples/s",
+            f"{training.name}, epoch {epoch}/{training.epochs(settings)}{' (content alone)' if alone else ''}: {loss}"
+            f"validation AUC {auc:.4f}, {speed:,.0f} samples/s",
         )
 
 
