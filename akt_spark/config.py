@@ -96,6 +96,9 @@ class SegmentConfig(Section):
         "threshold", description="how teachers and students are chosen: by counts, or by share of ids with impressions"
     )
     teacher_at_least: PositiveInt = Field(100, description="threshold rule: a teacher has this many impressions")
+    teacher_impressions: Share = Field(
+        0.8, description="threshold rule: and is of the most shown, which make up this share of all impressions"
+    )
     student_below: PositiveInt = Field(description="threshold rule: a student has fewer impressions than this")
     teacher_share: Share = Field(0.2, description="quantile rule: this share of ids, the most active, are teachers")
     student_share: Share = Field(0.5, description="quantile rule: this share, the least active, are students")
@@ -439,6 +442,10 @@ class ModelConfig(Section):
     searched: PositiveInt = Field(50, description="newest history entries kept by hard search")
     recent_pooling: Literal["attention", "mean"] = Field("attention", description="what sums up the recent history")
     attention_hidden: PositiveInt = Field(32, description="width of the attention MLP, and of the gates of poso")
+    attention_activation: Literal["relu", "dice"] = Field("relu", description="in the attention MLP; dice: DIN's")
+    attention_softmax: bool = Field(
+        True, description="weights of the entries add up to 1; false: scores as they are, as in DIN"
+    )
     hard_search: Literal["none", "category", "sid"] = Field("sid", description="what a long-history entry must share")
     history_embedding: Literal["individual", "fused"] = Field(
         "individual", description="what stands for an item of the history: d, or d with c as for the target"
@@ -458,10 +465,26 @@ class ModelConfig(Section):
     gate: Literal["learned", "constant", "shrinkage"] = Field("learned", description="weight of c by activity")
     gate_floor: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.2, description="floor of the activity gate")
     gate_kappa: PositiveFloat = Field(20.0, description="shrinkage: impressions at which c and d weigh the same")
+    activity_dropout: Share = Field(
+        0.0, description="learned gate: share of training samples of teachers that it sees as a student's, without d"
+    )
+    monotone_prior: NonNegative = Field(
+        0.0, description="learned gate: weight of a penalty on leaning more on c with more impressions"
+    )
+    block_tail_prefix: bool = Field(False, description="true: students do not move the prefix rows of teachers")
+    content_start: list[Literal["item", "user"]] = Field(
+        [], description="whose rows start from projected content vectors and their cluster means, not from noise"
+    )
     item_admission: NonNegativeInt = Field(0, description="items shown less in training own no row, only their cluster")
     user_admission: NonNegativeInt = Field(0, description="users shown less in training own no row, only their cluster")
     codes: Literal["semantic", "random"] = Field("semantic", description="random: shuffled codes, the control")
     transfer: bool = Field(True, description="asymmetric transfer loss")
+    transfer_cold: bool = Field(
+        True, description="false: ids never shown in training have no row in c, and are no students"
+    )
+    transfer_stop_gradient: bool = Field(
+        True, description="false: teachers move with their students, the symmetric control"
+    )
     teacher: Literal["fused", "cluster"] = Field("fused", description="what a teacher shows: e or c")
     lambda_student: NonNegative = Field(1.0, description="weight of head-to-tail transfer (the paper's lambda 2)")
     lambda_teacher: NonNegative = Field(0.0, description="weight of tail-to-head transfer (the paper's lambda 1)")
@@ -479,8 +502,15 @@ class ModelConfig(Section):
     all_teachers: NonNegativeInt = Field(4096, description="teachers up to which every step shows all and draws none")
     class_balance: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="beta of the student weights")
     orthogonality: NonNegative = Field(0.02, description="weight of the orthogonality loss")
+    orthogonality_stop_cluster: bool = Field(False, description="true: the orthogonality loss moves d alone")
     agreement: NonNegative = Field(0.0, description="weight of a loss that draws c and d together by activity")
     aggregation: bool = Field(True, description="hierarchical feature aggregation with a cluster view")
+    aggregation_gate: Literal["learned", "constant", "instance", "cluster"] = Field(
+        "learned", description="weight of the cluster view: by activity, one half, none, all"
+    )
+    cluster_means: Literal["snapshot", "live"] = Field(
+        "snapshot", description="live: means of every step, with gradient into all members; slow, for comparison"
+    )
     residual_instance: bool = Field(
         True,
         description="instance view, products and statistics enter the tower beside the fusion; false: it alone does",
@@ -491,6 +521,10 @@ class ModelConfig(Section):
         ["item", "history", "similarity"], description="what is read of aligned vectors; nothing with []"
     )
     aligned_content: bool = Field(False, description="SaviorRec's content, which codes move towards behaviour")
+    content_branch: Literal["none", "trained", "frozen"] = Field(
+        "none", description="MAKE's click model of content alone, beside the rest; frozen: after its own epochs"
+    )
+    pretrain_epochs: NonNegativeInt = Field(0, description="passes over the samples before, of content_branch alone")
 
     @model_validator(mode="after")
     def _losses_have_parameters(self) -> ModelConfig:
@@ -501,12 +535,33 @@ class ModelConfig(Section):
             )
         if self.orthogonality and self.cluster_mode == "none":
             raise ValueError("orthogonality compares c with d, and cluster_mode none has no c: set orthogonality: 0.0")
-        if self.agreement and (self.cluster_mode == "none" or self.mix != "gate"):
+        gated = self.cluster_mode != "none" and self.mix == "gate"
+        if self.agreement and not gated:
             raise ValueError(
                 "agreement weighs c and d by the gate: set agreement: 0.0, or mix: gate and a cluster_mode"
             )
+        for key in ("activity_dropout", "monotone_prior"):
+            if getattr(self, key) and not (gated and self.gate == "learned"):
+                raise ValueError(
+                    f"{key} trains the learned gate of c and d: set {key}: 0.0, or gate: learned, mix: gate and a "
+                    "cluster_mode"
+                )
+        if self.block_tail_prefix and self.cluster_mode in ("none", "per_id"):
+            raise ValueError(
+                f"block_tail_prefix keeps prefix rows from students, and cluster_mode {self.cluster_mode} has none: "
+                "set block_tail_prefix: false, or cluster_mode: hybrid or prefix"
+            )
         if self.aggregation and self.hard_search == "none":
             raise ValueError("the cluster view attends to the searched history: set hard_search: sid or category")
+        if self.content_branch == "none" and self.pretrain_epochs:
+            raise ValueError(
+                f"pretrain_epochs ({self.pretrain_epochs}) trains content_branch alone, and there is none: set "
+                "pretrain_epochs: 0, or content_branch: trained"
+            )
+        if self.content_branch == "frozen" and not self.pretrain_epochs:
+            raise ValueError(
+                "content_branch frozen, but never trained, is noise: set pretrain_epochs, or content_branch: trained"
+            )
         if self.cluster_mode == "per_id" and (self.item_admission or self.user_admission):
             raise ValueError(
                 "an id that is not admitted lives on the rows of its code prefixes, and cluster_mode per_id has none: "

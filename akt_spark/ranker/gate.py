@@ -61,6 +61,13 @@ class ActivityGate(nn.Module):
                 normal = self.norm(activity)
             return self.floor + (1 - 2 * self.floor) * torch.sigmoid(self.linear(normal))
 
+    def slope(self, activity: Tensor, feature: int) -> Tensor:
+        """Derivative of the weight by one feature, at scaled activity (B, F) and frozen statistics: (B,)."""
+        span = 1 - 2 * self.floor
+        share = (self(activity, frozen=True)[:, 0] - self.floor) / span  # the sigmoid
+        per_unit = torch.rsqrt(self.norm.running_var[feature] + self.norm.eps)
+        return span * share * (1 - share) * self.linear.weight[0, feature] * per_unit
+
 
 class ConstantGate(nn.Module):
     """One half for everybody: the control of the learned gate."""

@@ -15,6 +15,7 @@ from akt_spark.training.progress import say
 from akt_spark.training.tensorboard_log import TensorBoard
 
 Step = TypeVar("Step")
+LOSSES = ("loss", "pretraining_loss")  # of a phase each
 
 
 class Live:
@@ -60,7 +61,7 @@ class Live:
     def _line(self) -> str:
         settings, step, steps = self._plan.settings, self._trainer.step, self._plan.steps_of(self._training)
         epochs, recent = self._training.epochs(settings), self.pace.since(self._said)
-        losses = [value for _, name, value in self._trainer.curve[self._points :] if name == "loss"]
+        losses = [value for _, name, value in self._trainer.curve[self._points :] if name in LOSSES]
         loss = f"loss {sum(losses) / len(losses):.4f}, " if losses else ""
         speed = recent.steps * settings.batch_size * settings.shares / recent.seconds
         left = (epochs * steps - step) * self.pace.seconds / self.pace.steps

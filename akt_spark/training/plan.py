@@ -51,8 +51,8 @@ class Training:
     parent: Parent | None = None
 
     def epochs(self, settings: TrainingConfig) -> int:
-        """Passes over the samples, at most."""
-        return self.model.epochs or settings.epochs
+        """Passes over the samples, at most, with those before that train the branch of content."""
+        return self.model.pretrain_epochs + (self.model.epochs or settings.epochs)
 
     @property
     def name(self) -> str:

@@ -30,7 +30,8 @@ class Progress:
     """What is known of a training, beside its weights.
 
     Attributes:
-        metrics: validation measures of every finished epoch.
+        metrics: validation measures of every finished epoch; those of epochs before the model as a whole is trained
+            have other names.
         seconds: wall time so far, validation included.
         timings: samples_per_second and reader_wait (share of the steps' time, a mean over ranks) of every finished
             epoch, as points of a curve; of an epoch that was killed, of its last part.
@@ -43,12 +44,22 @@ class Progress:
     @property
     def best(self) -> int:
         """The epoch (from 1) with the highest validation AUC, the earliest of equals."""
-        scores = [metrics["validation_auc"] for metrics in self.metrics]
-        return scores.index(max(scores)) + 1
+        return max(self._scores, key=self._scores.__getitem__)
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a best epoch yet."""
+        return bool(self._scores)
+
+    @property
+    def _scores(self) -> dict[int, float]:
+        """Validation AUC by epoch."""
+        numbered = enumerate(self.metrics, 1)
+        return {epoch: metrics["validation_auc"] for epoch, metrics in numbered if "validation_auc" in metrics}
 
     def stalled(self, patience: int | None) -> bool:
         """Whether so many epochs have passed since the best one."""
-        return patience is not None and bool(self.metrics) and len(self.metrics) - self.best >= patience
+        return patience is not None and self.judged and len(self.metrics) - self.best >= patience
 
 
 def train_all(communicator: Communicator, plan: Plan) -> None:
@@ -68,13 +79,20 @@ def _train(
     users: EntityLookup,
     device: torch.device,
 ) -> None:
-    epochs, patience = training.epochs(plan.settings), plan.settings.patience
+    epochs, before = training.epochs(plan.settings), training.model.pretrain_epochs
+    patience, steps = plan.settings.patience, plan.steps_of(training)
     model = Ranker(training.model, items, users, training.seed)
     if training.parent and communicator.rank == 0 and not folders.saved_steps(Path(training.folder)):
         carried = start_from(model, training.parent, items, users)  # the other ranks get it from this one
         say(plan.log, f"{training.name}: starts from run {training.parent.run_id}: {carried}")
     trainer = Trainer(
-        model.to(device), training.model, plan.settings, communicator, training.seed, epochs * plan.steps_of(training)
+        model.to(device),
+        training.model,
+        plan.settings,
+        communicator,
+        training.seed,
+        (epochs - before) * steps,
+        before * steps,
     )
     progress = _resume(trainer, plan, training)
     live = Live(trainer, training, plan)
@@ -118,9 +136,8 @@ def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progr
             saved = position | trainer.progress() | asdict(progress)
             folder, step = Path(training.folder), trainer.step
             folders.save_step(folder, step, trainer.model, trainer.optimiser_state(), saved)
-            folders.drop_steps(
-                folder, keep={step, progress.best * plan.steps_of(training)} if progress.metrics else {step}
-            )
+            kept = {step, progress.best * plan.steps_of(training)} if progress.judged else {step}
+            folders.drop_steps(folder, keep=kept)
 
     def save_inside() -> None:
         if trainer.step < epoch * plan.steps_of(training):  # the end is saved with what validation says
@@ -149,8 +166,13 @@ def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progr
     communicator.average([reader_wait])
     progress.timings += [(trainer.step, "samples_per_second", speed), (trainer.step, "reader_wait", float(reader_wait))]
     held_out = ordered_batches(plan.validation, settings.batch_size, rank, world, backend=settings.reader)
-    metrics = validate(trainer.model, moved(held_out, trainer.device), communicator)
-    losses = [value for _, name, value in trainer.curve[first:] if name == "loss"]
+    alone, loss_of_phase = trainer.pretraining, "pretraining_loss" if trainer.pretraining else "loss"
+    judged = trainer.model.content_branch if alone else trainer.model
+    metrics = validate(judged, moved(held_out, trainer.device), communicator)
+    auc = metrics["validation_auc"]
+    if alone:  # no epoch of these is the best one
+        metrics = {name.replace("validation", "pretraining"): value for name, value in metrics.items()}
+    losses = [value for _, name, value in trainer.curve[first:] if name == loss_of_phase]
     trainer.curve += [(trainer.step, name, value) for name, value in metrics.items()]
     progress.metrics.append(metrics)
     live.show(progress.timings[-2:])
@@ -159,9 +181,8 @@ def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progr
         loss = f"loss {sum(losses) / len(losses):.4f}, " if losses else ""
         say(
             plan.log,
-            f"{training.name}, epoch {epoch}/{training.epochs(settings)}: {loss}"
-            f"validation AUC {metrics['validation_auc']:.4f}, {speed:,.0f} samples/s, "
-            f"reader wait {float(reader_wait):.1%}",
+            f"{training.name}, epoch {epoch}/{training.epochs(settings)}{' (content alone)' if alone else ''}: {loss}"
+            f"validation AUC {auc:.4f}, {speed:,.0f} samples/s, reader wait {float(reader_wait):.1%}",
         )
 
 
