@@ -522,6 +522,7 @@ class TrainingConfig(Section):
     backend: Literal["horovod", "torch", "inline"] = Field(
         "horovod", description="torch: PySpark's TorchDistributor; inline: one process, for debugging"
     )
+    parallel: PositiveInt = Field(1, description="trainings at once, each on an equal part of the ranks")
     lanes: PositiveInt | None = Field(
         None, description="equal shares of the samples that advance in step; ranks must divide them; null: one a rank"
     )
@@ -546,9 +547,15 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _ranks_share_lanes(self) -> Self:
-        if self.shares % self.ranks:
+        if self.ranks % self.parallel:
+            raise ValueError(f"parallel {self.parallel}: ranks {self.ranks} cannot be parted equally; set a divisor")
+        if self.parallel > 1 and self.backend == "inline":
+            raise ValueError(f"parallel {self.parallel}: backend inline is one process; set parallel: 1")
+        if self.shares % (self.ranks // self.parallel):
+            each = "ranks" if self.parallel == 1 else "ranks / parallel"
             raise ValueError(
-                f"lanes {self.lanes}: ranks {self.ranks} cannot share them equally; set a multiple of ranks"
+                f"lanes {self.lanes}: {each} {self.ranks // self.parallel} cannot share them equally; "
+                f"set a multiple of {each}"
             )
         return self
 

@@ -6,12 +6,16 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from copy import copy
+from datetime import timedelta
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from akt_spark.errors import AktError
+
+PATIENCE = timedelta(days=1)  # at the end, ranks wait for a group that still trains; a dead one is noticed at once
 
 
 class Communicator(Protocol):
@@ -31,6 +35,9 @@ class Communicator(Protocol):
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Overwrites tensors with those of rank 0."""
+
+    def split(self, groups: int) -> Communicator:
+        """The communicator of this rank's group: neighbouring ranks, in as many groups of equal size."""
 
 
 class InlineCommunicator:
@@ -53,6 +60,10 @@ class InlineCommunicator:
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Nothing to do."""
 
+    def split(self, groups: int) -> Communicator:
+        """A rank alone is a group."""
+        return self
+
 
 class _Ranks(ABC):
     """What is the same whoever carries the messages."""
@@ -67,6 +78,19 @@ class _Ranks(ABC):
     @abstractmethod
     def gather(self, tensor: Tensor) -> Tensor:
         """See `Communicator`."""
+
+    @abstractmethod
+    def _grouped(self, groups: Sequence[list[int]]) -> Communicator:
+        """The communicator of the group that holds this rank, by ranks; all ranks name all groups."""
+
+    def split(self, groups: int) -> Communicator:
+        """A group of one rank has nobody to talk to."""
+        size = self.world // groups
+        if groups == 1:
+            return self
+        if size == 1:
+            return InlineCommunicator()
+        return self._grouped([list(range(first, first + size)) for first in range(0, self.world, size)])
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """One exchange of all tensors, laid end to end."""
@@ -91,22 +115,37 @@ class HorovodCommunicator(_Ranks):
         import horovod.torch as hvd
 
         os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", "300")  # 30 are short on a busy machine
+        os.environ.setdefault("HOROVOD_DYNAMIC_PROCESS_SETS", "1")  # for groups
         hvd.init()
         self._hvd = hvd
-        self.rank: int = hvd.rank()
-        self.world: int = hvd.size()
+        self._join(hvd.global_process_set)
+
+    def _join(self, ranks: Any) -> None:
+        """From here on, collectives are those of a process set."""
+        self._set = ranks
+        self.rank: int = ranks.rank()
+        self.world: int = ranks.size()
+
+    def _grouped(self, groups: Sequence[list[int]]) -> Communicator:
+        sets = [self._hvd.add_process_set(ranks) for ranks in groups]
+        group = copy(self)
+        group._join(next(ranks for ranks in sets if ranks.included()))
+        return group
 
     def _mean(self, tensor: Tensor) -> Tensor:
-        return self._hvd.allreduce(tensor, op=self._hvd.Average, name=f"average.{tensor.dtype}.{len(tensor)}")
+        name = f"average.{tensor.dtype}.{len(tensor)}"
+        return self._hvd.allreduce(tensor, op=self._hvd.Average, name=name, process_set=self._set)
 
     def gather(self, tensor: Tensor) -> Tensor:
         """An allgather along the first dimension."""
-        return self._hvd.allgather(tensor.detach(), name=f"gather.{tensor.dtype}.{tuple(tensor.shape[1:])}")
+        name = f"gather.{tensor.dtype}.{tuple(tensor.shape[1:])}"
+        return self._hvd.allgather(tensor.detach(), name=name, process_set=self._set)
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """A broadcast of every tensor."""
+        first = self._set.ranks[0]
         for number, tensor in enumerate(tensors):
-            self._hvd.broadcast_(tensor.detach(), root_rank=0, name=f"broadcast.{number}")
+            self._hvd.broadcast_(tensor.detach(), first, name=f"broadcast.{number}", process_set=self._set)
 
 
 class TorchCommunicator(_Ranks):
@@ -115,30 +154,41 @@ class TorchCommunicator(_Ranks):
     def __init__(self) -> None:
         import torch.distributed as dist
 
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=PATIENCE)
         self._dist = dist
-        self.rank: int = dist.get_rank()
-        self.world: int = dist.get_world_size()
+        self._join(dist.group.WORLD)
+
+    def _join(self, group: Any) -> None:
+        """From here on, collectives are those of a group."""
+        self._group = group
+        self.rank: int = self._dist.get_rank(group)
+        self.world: int = self._dist.get_world_size(group)
+
+    def _grouped(self, groups: Sequence[list[int]]) -> Communicator:
+        made = [self._dist.new_group(ranks) for ranks in groups]
+        group = copy(self)
+        group._join(made[self.rank // len(groups[0])])
+        return group
 
     def _mean(self, tensor: Tensor) -> Tensor:
-        self._dist.all_reduce(tensor)
+        self._dist.all_reduce(tensor, group=self._group)
         return tensor / self.world
 
     def gather(self, tensor: Tensor) -> Tensor:
         """Lengths first, then tensors that are padded to the longest."""
         tensor, lengths = tensor.detach(), [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
-        self._dist.all_gather(lengths, torch.tensor([len(tensor)]))
+        self._dist.all_gather(lengths, torch.tensor([len(tensor)]), group=self._group)
         longest = int(max(lengths))
         padded = tensor.new_zeros((longest, *tensor.shape[1:]))
         padded[: len(tensor)] = tensor
         parts = [torch.empty_like(padded) for _ in range(self.world)]
-        self._dist.all_gather(parts, padded)
+        self._dist.all_gather(parts, padded, group=self._group)
         return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """A broadcast of every tensor."""
         for tensor in tensors:
-            self._dist.broadcast(tensor.detach(), src=0)
+            self._dist.broadcast(tensor.detach(), group_src=0, group=self._group)
 
 
 def _merge(rows: Tensor, values: Tensor, shapes: Sequence[torch.Size], world: int) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""What every rank runs: all trainings of a plan, one after another, each from where it stopped."""
+"""What every rank runs: the trainings of a plan that fall to its group, one after another, from where they stopped."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from akt_spark.training.loop import Trainer
 from akt_spark.training.plan import Plan, Training
 from akt_spark.training.progress import say
 from akt_spark.training.reader import batches, ordered_batches
+from akt_spark.training.turns import trainings_of
 from akt_spark.training.validation import validate
 
 
@@ -50,8 +51,10 @@ def train_all(communicator: Communicator, plan: Plan) -> None:
     torch.set_num_threads(1)  # ranks share the cores of their machine
     torch.sparse.check_sparse_tensor_invariants.disable()  # the default, but torch warns until it is said
     items, users = load_lookup(plan.item_files, "item"), load_lookup(plan.user_files, "user")
-    for training in plan.trainings:
-        _train(communicator, plan, training, items, users)
+    group = communicator.split(plan.settings.parallel)
+    for training in trainings_of(group, plan):
+        _train(group, plan, training, items, users)
+    communicator.gather(torch.zeros(1))  # a rank that ends takes along what carries the messages of the others
 
 
 def _train(

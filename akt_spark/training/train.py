@@ -21,9 +21,10 @@ from akt_spark.training.plan import Plan, Training
 from akt_spark.training.progress import shown
 from akt_spark.training.ranks import train_all
 from akt_spark.training.samples import Split, pinned_splits
+from akt_spark.training.turns import none_begun
 
 SAMPLES, ITEMS, USERS = "training.samples", "training.items", "training.users"
-WHERE = {"ranks", "backend", "reader", "checkpoint_steps"}  # a training goes on with others of these
+WHERE = {"ranks", "parallel", "backend", "reader", "checkpoint_steps"}  # a training goes on with others of these
 CHECKPOINTS, CURVES, GATES = "training.checkpoints", "training.curves", "training.gates"
 
 
@@ -41,7 +42,7 @@ def run(ctx: Context) -> Outcome:
     if open_trainings:
         settings = ctx.config.training
         todo = replace(plan, trainings=open_trainings)
-        with shown(plan.log):
+        with shown(plan.log), none_begun(plan):
             launch(ctx.spark, train_all, (todo,), settings.ranks, settings.backend)
     for training in plan.trainings:
         drop_steps(Path(training.folder), keep=set())
