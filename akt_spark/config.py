@@ -120,6 +120,16 @@ class SegmentsConfig(Section):
     user: SegmentConfig = SegmentConfig(tail_below=5, student_below=5)
 
 
+class PlantedConfig(Section):
+    """An experiment: ids cut to few training events, to see what rankers make of them (docs/experiments.md)."""
+
+    share: Share = Field(
+        0.0, description="share of the ids with more than 30 exposures in training that keep 0, 3, 9 or 30; 0: none"
+    )
+    entities: list[Literal["item", "user"]] = Field(["item", "user"], min_length=1, description="whose ids")
+    seed: int = Field(1, description="which ids are cut, and which of their exposures stay")
+
+
 class EncoderConfig(Section):
     """The multimodal encoder that embeds items."""
 
@@ -637,6 +647,7 @@ class Config(Section):
     split: SplitConfig = SplitConfig()
     features: FeaturesConfig = FeaturesConfig()
     segments: SegmentsConfig = SegmentsConfig()
+    planted: PlantedConfig = PlantedConfig()
     encoder: EncoderConfig = EncoderConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     interest: InterestConfig = InterestConfig()
