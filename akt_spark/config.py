@@ -497,6 +497,10 @@ class ModelConfig(Section):
     )
     snapshot_steps: PositiveInt = Field(100, description="steps between refreshes of the cluster means")
     epochs: PositiveInt | None = Field(None, description="passes over the samples; null: training.epochs")
+    learning_rate: PositiveFloat | None = Field(None, description="of the dense layers; null: training.learning_rate")
+    id_learning_rate: PositiveFloat | None = Field(
+        None, description="of the ID tables; null: training.id_learning_rate"
+    )
     content: list[Literal["item", "history", "similarity", "user", "interest"]] = Field(
         ["item", "history", "similarity"], description="what is read of aligned vectors; nothing with []"
     )
@@ -606,6 +610,17 @@ class RankerConfig(Section):
         return ModelConfig.model_validate(self.model.model_dump() | chosen | overrides)
 
 
+class TuningConfig(Section):
+    """What jobs/tune.py tries for every variant, and judges by validation alone (docs/experiments.md)."""
+
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {"learning_rate": [5e-4, 1e-3, 2e-3], "id_learning_rate": [1e-3, 2e-3, 4e-3]},
+        min_length=1,
+        description="values of keys of ranker.model, all with all; the same for every variant",
+    )
+    seeds: list[NonNegativeInt] = Field([1], min_length=1, description="every point is trained once a seed")
+
+
 class EvaluationConfig(Section):
     """Evaluation."""
 
@@ -655,6 +670,7 @@ class Config(Section):
     samples: SamplesConfig = SamplesConfig()
     ranker: RankerConfig = RankerConfig()
     training: TrainingConfig = TrainingConfig()
+    tuning: TuningConfig = TuningConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
     maintenance: MaintenanceConfig = MaintenanceConfig()
