@@ -435,8 +435,17 @@ class SamplesConfig(Section):
     positive_events: list[PositiveEvent] = Field(
         ["click", "cart", "purchase"], min_length=1, description="the positives that negatives are drawn for"
     )
+    codebooks: dict[str, str] = Field(
+        {}, description="name: version of an item codebook beside the published one, for rankers with these codes"
+    )
     block_rows: PositiveInt = Field(8192, description="rows a file (one row group): the unit that readers shuffle")
     seed: int = Field(1, description="of the placement of samples in blocks and of drawn negatives")
+
+    @model_validator(mode="after")
+    def _names_of_codes_are_new(self) -> Self:
+        if taken := {"semantic", "random"} & self.codebooks.keys():
+            raise ValueError(f"codebooks: {', '.join(taken)} is no free name, rankers have codes of this name already")
+        return self
 
 
 class ModelConfig(Section):
@@ -470,7 +479,9 @@ class ModelConfig(Section):
     gate_kappa: PositiveFloat = Field(20.0, description="shrinkage: impressions at which c and d weigh the same")
     item_admission: NonNegativeInt = Field(0, description="items shown less in training own no row, only their cluster")
     user_admission: NonNegativeInt = Field(0, description="users shown less in training own no row, only their cluster")
-    codes: Literal["semantic", "random"] = Field("semantic", description="random: shuffled codes, the control")
+    codes: str = Field(
+        "semantic", description="random: shuffled codes, the control; of items also a name of samples.codebooks"
+    )
     transfer: bool = Field(True, description="asymmetric transfer loss")
     teacher: Literal["fused", "cluster"] = Field("fused", description="what a teacher shows: e or c")
     lambda_student: NonNegative = Field(1.0, description="weight of head-to-tail transfer (the paper's lambda 2)")
@@ -680,6 +691,17 @@ class Config(Section):
         if self.evaluation.reference not in self.ranker.variants:
             known = ", ".join(self.ranker.variants)
             raise ValueError(f"evaluation.reference is '{self.evaluation.reference}', which is no variant ({known})")
+        return self
+
+    @model_validator(mode="after")
+    def _codes_are_looked_up(self) -> Config:
+        known = ("semantic", "random", *self.samples.codebooks)
+        for name in self.ranker.variants:
+            if (codes := self.ranker.variant(name).codes) not in known:
+                raise ValueError(
+                    f"ranker.variants.{name}: codes is '{codes}'; it may be {', '.join(known)}, or a name that "
+                    "samples.codebooks gives a codebook"
+                )
         return self
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from akt_spark.errors import AktError
 
+GROUPS_WANTED = {"HOROVOD_DYNAMIC_PROCESS_SETS": "1"}  # environment of ranks; every exchange takes a little longer
 PATIENCE = timedelta(days=1)  # at the end, ranks wait for a group that still trains; a dead one is noticed at once
 
 
@@ -115,7 +116,6 @@ class HorovodCommunicator(_Ranks):
         import horovod.torch as hvd
 
         os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", "300")  # 30 are short on a busy machine
-        os.environ.setdefault("HOROVOD_DYNAMIC_PROCESS_SETS", "1")  # for groups
         hvd.init()
         self._hvd = hvd
         self._join(hvd.global_process_set)
@@ -127,6 +127,7 @@ class HorovodCommunicator(_Ranks):
         self.world: int = ranks.size()
 
     def _grouped(self, groups: Sequence[list[int]]) -> Communicator:
+        """Horovod must have been started with `GROUPS_WANTED`."""
         sets = [self._hvd.add_process_set(ranks) for ranks in groups]
         group = copy(self)
         group._join(next(ranks for ranks in sets if ranks.included()))

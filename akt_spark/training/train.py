@@ -43,7 +43,7 @@ def run(ctx: Context) -> Outcome:
         settings = ctx.config.training
         todo = replace(plan, trainings=open_trainings)
         with shown(plan.log), none_begun(plan):
-            launch(ctx.spark, train_all, (todo,), settings.ranks, settings.backend)
+            launch(ctx.spark, train_all, (todo,), settings.ranks, settings.backend, settings.parallel)
     for training in plan.trainings:
         drop_steps(Path(training.folder), keep=set())
     models = [Path(training.folder, "model") for training in plan.trainings]

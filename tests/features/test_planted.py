@@ -57,9 +57,8 @@ def lake(spark, tmp_path_factory, frame, events) -> Lake:
     for entity, count in (("user", USERS), ("item", ITEMS)):
         index = [(f"{entity[0]}{n}", n + 1) for n in range(count)]
         lake.overwrite(f"features.{entity}_index", spark.createDataFrame(index, f"{entity}_id string, idx int"))
-    lake.overwrite(
-        "bronze.items", spark.createDataFrame([{"item_id": "i0", "content_hash": "h"}], lake.schema("bronze.items"))
-    )
+    item = {"item_id": "i0", "title": "t", "content_hash": "h"}
+    lake.overwrite("bronze.items", spark.createDataFrame([item], lake.schema("bronze.items")))
     lake.overwrite("bronze.users", spark.createDataFrame([("u0", {})], lake.schema("bronze.users")))
     return lake
 

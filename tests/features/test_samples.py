@@ -14,7 +14,7 @@ from oracle import Oracle, differences
 from pyspark.sql import functions as F
 
 from akt_spark.conf_file import load
-from akt_spark.errors import DataError, MissingInput
+from akt_spark.errors import ConfigError, DataError, MissingInput
 from akt_spark.features import activity, samples
 from akt_spark.features.activity import ENTITIES, activity_log, daily_counts
 from akt_spark.features.blocks import block_counts, placed_in_blocks
@@ -218,6 +218,19 @@ def test_look_ups_hold_every_id_of_the_index_as_of_the_end_of_training(built, ev
         clicks, age = activity_counts(row["activity"])
         assert row["clicks"] == clicks == sum(e.event_type == "click" for e in seen)
         assert age == (max((TRAIN_END - min(e.event_time.date() for e in seen)).days + 1, 0) if seen else 0)
+
+
+def test_look_ups_hold_codes_of_the_codebooks_that_are_asked_for(world):
+    def other_codes(**named: str) -> dict:
+        samples = world.config.samples.model_copy(update={"codebooks": named})
+        ctx = replace(world, config=world.config.model_copy(update={"samples": samples}))
+        return {row["item_id"]: row["other_codes"] for row in lookup_rows(ctx, "item").collect()}
+
+    found = other_codes(before="old", candidate="next")
+    assert found["i0"] == {"before": [3, 3], "candidate": [0, 0]} and found["i1"] is None
+    assert set(other_codes().values()) == {None}
+    with pytest.raises(ConfigError, match=r"samples\.codebooks\.x: no item codebook 'lost'; there are .*next"):
+        other_codes(x="lost")
 
 
 @pytest.mark.parametrize("entity", ["item", "user"])

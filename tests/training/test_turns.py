@@ -39,10 +39,13 @@ def on_ranks(world: int, plan: Plan) -> list[list[int]]:
     """Trains on Horovod ranks; returns the seeds that each of them has trained. No group has all the work."""
 
     def rank(plan: Plan) -> list[int]:
+        import os
         import time
 
         from akt_spark.training import ranks
-        from akt_spark.training.exchange import HorovodCommunicator
+        from akt_spark.training.exchange import GROUPS_WANTED, HorovodCommunicator
+
+        os.environ |= GROUPS_WANTED
 
         train, trained, begun = ranks._train, [], Path(plan.log).with_name("begun")
 
