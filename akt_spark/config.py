@@ -123,6 +123,16 @@ class SegmentsConfig(Section):
     user: SegmentConfig = SegmentConfig(tail_below=5, student_below=5)
 
 
+class PlantedConfig(Section):
+    """An experiment: ids cut to few training events, to see what rankers make of them (docs/experiments.md)."""
+
+    share: Share = Field(
+        0.0, description="share of the ids with more than 30 exposures in training that keep 0, 3, 9 or 30; 0: none"
+    )
+    entities: list[Literal["item", "user"]] = Field(["item", "user"], min_length=1, description="whose ids")
+    seed: int = Field(1, description="which ids are cut, and which of their exposures stay")
+
+
 class EncoderConfig(Section):
     """The multimodal encoder that embeds items."""
 
@@ -428,8 +438,17 @@ class SamplesConfig(Section):
     positive_events: list[PositiveEvent] = Field(
         ["click", "cart", "purchase"], min_length=1, description="the positives that negatives are drawn for"
     )
+    codebooks: dict[str, str] = Field(
+        {}, description="name: version of an item codebook beside the published one, for rankers with these codes"
+    )
     block_rows: PositiveInt = Field(8192, description="rows a file (one row group): the unit that readers shuffle")
     seed: int = Field(1, description="of the placement of samples in blocks and of drawn negatives")
+
+    @model_validator(mode="after")
+    def _names_of_codes_are_new(self) -> Self:
+        if taken := {"semantic", "random"} & self.codebooks.keys():
+            raise ValueError(f"codebooks: {', '.join(taken)} is no free name, rankers have codes of this name already")
+        return self
 
 
 class ModelConfig(Section):
@@ -477,7 +496,9 @@ class ModelConfig(Section):
     )
     item_admission: NonNegativeInt = Field(0, description="items shown less in training own no row, only their cluster")
     user_admission: NonNegativeInt = Field(0, description="users shown less in training own no row, only their cluster")
-    codes: Literal["semantic", "random"] = Field("semantic", description="random: shuffled codes, the control")
+    codes: str = Field(
+        "semantic", description="random: shuffled codes, the control; of items also a name of samples.codebooks"
+    )
     transfer: bool = Field(True, description="asymmetric transfer loss")
     transfer_cold: bool = Field(
         True, description="false: ids never shown in training have no row in c, and are no students"
@@ -517,6 +538,10 @@ class ModelConfig(Section):
     )
     snapshot_steps: PositiveInt = Field(100, description="steps between refreshes of the cluster means")
     epochs: PositiveInt | None = Field(None, description="passes over the samples; null: training.epochs")
+    learning_rate: PositiveFloat | None = Field(None, description="of the dense layers; null: training.learning_rate")
+    id_learning_rate: PositiveFloat | None = Field(
+        None, description="of the ID tables; null: training.id_learning_rate"
+    )
     content: list[Literal["item", "history", "similarity", "user", "interest"]] = Field(
         ["item", "history", "similarity"], description="what is read of aligned vectors; nothing with []"
     )
@@ -577,6 +602,7 @@ class TrainingConfig(Section):
     backend: Literal["horovod", "torch", "inline"] = Field(
         "horovod", description="torch: PySpark's TorchDistributor; inline: one process, for debugging"
     )
+    parallel: PositiveInt = Field(1, description="trainings at once, each on an equal part of the ranks")
     lanes: PositiveInt | None = Field(
         None, description="equal shares of the samples that advance in step; ranks must divide them; null: one a rank"
     )
@@ -617,9 +643,15 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _ranks_share_lanes(self) -> Self:
-        if self.shares % self.ranks:
+        if self.ranks % self.parallel:
+            raise ValueError(f"parallel {self.parallel}: ranks {self.ranks} cannot be parted equally; set a divisor")
+        if self.parallel > 1 and self.backend == "inline":
+            raise ValueError(f"parallel {self.parallel}: backend inline is one process; set parallel: 1")
+        if self.shares % (self.ranks // self.parallel):
+            each = "ranks" if self.parallel == 1 else "ranks / parallel"
             raise ValueError(
-                f"lanes {self.lanes}: ranks {self.ranks} cannot share them equally; set a multiple of ranks"
+                f"lanes {self.lanes}: {each} {self.ranks // self.parallel} cannot share them equally; "
+                f"set a multiple of {each}"
             )
         return self
 
@@ -658,6 +690,17 @@ class RankerConfig(Section):
             raise ValueError(f"variants.{name}: preset={preset!r} is unknown, there are {', '.join(PRESETS)}")
         chosen = {} if preset is None else PRESETS[preset].overrides
         return ModelConfig.model_validate(self.model.model_dump() | chosen | overrides)
+
+
+class TuningConfig(Section):
+    """What jobs/tune.py tries for every variant, and judges by validation alone (docs/experiments.md)."""
+
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {"learning_rate": [5e-4, 1e-3, 2e-3], "id_learning_rate": [1e-3, 2e-3, 4e-3]},
+        min_length=1,
+        description="values of keys of ranker.model, all with all; the same for every variant",
+    )
+    seeds: list[NonNegativeInt] = Field([1], min_length=1, description="every point is trained once a seed")
 
 
 class EvaluationConfig(Section):
@@ -701,6 +744,7 @@ class Config(Section):
     split: SplitConfig = SplitConfig()
     features: FeaturesConfig = FeaturesConfig()
     segments: SegmentsConfig = SegmentsConfig()
+    planted: PlantedConfig = PlantedConfig()
     encoder: EncoderConfig = EncoderConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     interest: InterestConfig = InterestConfig()
@@ -708,6 +752,7 @@ class Config(Section):
     samples: SamplesConfig = SamplesConfig()
     ranker: RankerConfig = RankerConfig()
     training: TrainingConfig = TrainingConfig()
+    tuning: TuningConfig = TuningConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
     maintenance: MaintenanceConfig = MaintenanceConfig()
@@ -717,6 +762,17 @@ class Config(Section):
         if self.evaluation.reference not in self.ranker.variants:
             known = ", ".join(self.ranker.variants)
             raise ValueError(f"evaluation.reference is '{self.evaluation.reference}', which is no variant ({known})")
+        return self
+
+    @model_validator(mode="after")
+    def _codes_are_looked_up(self) -> Config:
+        known = ("semantic", "random", *self.samples.codebooks)
+        for name in self.ranker.variants:
+            if (codes := self.ranker.variant(name).codes) not in known:
+                raise ValueError(
+                    f"ranker.variants.{name}: codes is '{codes}'; it may be {', '.join(known)}, or a name that "
+                    "samples.codebooks gives a codebook"
+                )
         return self
 
 

@@ -5,6 +5,13 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from akt_spark.features.planted import KEPT
+
+PLANTED = {
+    f"planted_{entity}_{kept}": f"{entity} that keeps {kept} training exposures of the more than {max(KEPT)} it had"
+    for entity in ("item", "user")
+    for kept in KEPT
+} | {f"planted_{entity}_control": f"{entity} that could have been cut so and was not" for entity in ("item", "user")}
 # Tail includes cold: a cold id has zero training impressions, which is below every threshold.
 SLICES = {
     "all": "every test impression",
@@ -23,6 +30,7 @@ SLICES = {
     "without_history": "the user has no click before",
     "cluster_teacher": "a teacher shares the item's first code",
     "cluster_no_teacher": "no semantic ID, or no teacher shares its first code",
+    **PLANTED,
 }
 
 
@@ -35,7 +43,8 @@ def sample_slices(samples: DataFrame, items: DataFrame, users: DataFrame) -> Dat
         users: training.users.
 
     Returns:
-        sample_id, slices ARRAY<STRING> (keys of `SLICES`), one row a test sample. Ids that the snapshots lack are cold.
+        sample_id, slices ARRAY<STRING> (keys of `SLICES` but `PLANTED`), one row a test sample. Ids that the snapshots
+        lack are cold.
     """
     item_side = _cluster_has_teacher(items).select(
         F.col("idx").alias("item_idx"), F.col("segment").alias("item_segment"), "cluster_has_teacher"
@@ -73,7 +82,31 @@ def _conditions() -> dict[str, Column]:
         "cluster_teacher": teacher,
         "cluster_no_teacher": ~teacher,
     }
-    return {name: conditions[name] for name in SLICES}
+    return {name: conditions[name] for name in SLICES if name not in PLANTED}
+
+
+def planted_slices(samples: DataFrame, items: DataFrame, users: DataFrame, planted: DataFrame) -> DataFrame:
+    """The slices of the planted tail (features/planted.py): all test samples of an id that was cut, or is a control.
+
+    Args:
+        samples: training.samples.
+        items: training.items.
+        users: training.users.
+        planted: bronze.planted.
+
+    Returns:
+        sample_id, slices ARRAY<STRING> (one key of `PLANTED`): no row, one, or one of its item and one of its user.
+    """
+    test = samples.where(F.col("split") == "test")
+    kept = F.coalesce(F.col("kept").cast("string"), F.lit("control"))
+    name = F.concat_ws("_", F.lit("planted"), "entity", kept)
+
+    def side(entity: str, ids: DataFrame) -> DataFrame:
+        chosen = planted.where(F.col("entity") == entity).select(F.col("id").alias(f"{entity}_id"), name.alias("name"))
+        named = ids.join(chosen, on=f"{entity}_id", how="inner").select(F.col("idx").alias(f"{entity}_idx"), "name")
+        return test.join(named, on=f"{entity}_idx", how="inner").select("sample_id", F.array("name").alias("slices"))
+
+    return side("item", items).unionByName(side("user", users))
 
 
 def _cluster_has_teacher(items: DataFrame) -> DataFrame:

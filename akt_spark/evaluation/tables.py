@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from akt_spark.evaluation.inputs import Health
 from akt_spark.evaluation.results import Results
 from akt_spark.evaluation.significance import Difference
-from akt_spark.evaluation.slices import SLICES
+from akt_spark.evaluation.slices import PLANTED, SLICES
 from akt_spark.evaluation.wording import HEADLINE, interval, number, signed
 from akt_spark.semantic.measures import CATEGORY, OWN, RANDOM
 
@@ -90,6 +90,7 @@ def by_slice(results: Results, metric: str) -> list[Line]:
             [*_population(results, name), *[_sliced(results, variant, name, metric) for variant in results.variants]],
         )
         for name, explanation in SLICES.items()
+        if name not in PLANTED or name in results.slices
     ]
 
 

@@ -37,8 +37,9 @@ class Ranker(nn.Module):
         """Builds the model; the same seed gives the same weights, and the global random state is left as it was."""
         super().__init__()
         self.config = config
-        if config.codes == "random":
-            items, users = items.with_random_codes(), users.with_random_codes()
+        if config.codes not in ("semantic", "random", *items.other_codes):
+            raise ValueError(f"codes '{config.codes}' are not in the look-up of items: {sorted(items.other_codes)}")
+        items, users = items.with_codes(config.codes), users.with_codes(config.codes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._build(items, users)

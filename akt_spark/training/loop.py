@@ -65,7 +65,10 @@ class Trainer:
         self.dense_parameters = model.dense_parameters()
         self.branch = list(model.content_branch.parameters()) if model.content_branch is not None else []
         self.id_tables, self.transfer_tables = model.id_tables(), model.transfer_tables()
-        self.rates = (training.learning_rate, training.id_learning_rate)
+        self.rates = (
+            settings.learning_rate or training.learning_rate,
+            settings.id_learning_rate or training.id_learning_rate,
+        )
         self.adam = torch.optim.Adam(self.dense_parameters, lr=self.rates[0])
         self.lazy_adam = torch.optim.SparseAdam(self.id_tables, lr=self.rates[1])
         norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]

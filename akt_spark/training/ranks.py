@@ -1,4 +1,4 @@
-"""What every rank runs: all trainings of a plan, one after another, each from where it stopped."""
+"""What every rank runs: the trainings of a plan that fall to its group, one after another, from where they stopped."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from akt_spark.training.loop import Point, Trainer
 from akt_spark.training.plan import Plan, Training
 from akt_spark.training.progress import say
 from akt_spark.training.reader import batches, ordered_batches
+from akt_spark.training.turns import trainings_of
 from akt_spark.training.validation import validate
 from akt_spark.training.warm_start import start_from
 
@@ -67,8 +68,10 @@ def train_all(communicator: Communicator, plan: Plan) -> None:
     device = device_of(communicator, plan.settings.device)
     prepare(device)
     items, users = load_lookup(plan.item_files, "item"), load_lookup(plan.user_files, "user")
-    for training in plan.trainings:
-        _train(communicator, plan, training, items, users, device)
+    group = communicator.split(plan.settings.parallel)
+    for training in trainings_of(group, plan):
+        _train(group, plan, training, items, users, device)
+    communicator.gather(torch.zeros(1))  # a rank that ends takes along what carries the messages of the others
 
 
 def _train(

@@ -24,10 +24,21 @@ from akt_spark.training.plan import Plan, Training
 from akt_spark.training.progress import shown
 from akt_spark.training.ranks import train_all
 from akt_spark.training.samples import Split, pinned_splits
+from akt_spark.training.turns import none_begun
 
 SAMPLES, ITEMS, USERS = "training.samples", "training.items", "training.users"
 # a training goes on with others of these
-WHERE = {"ranks", "backend", "device", "reader", "checkpoint_steps", "progress_seconds", "tensorboard", "mlflow"}
+WHERE = {
+    "ranks",
+    "parallel",
+    "backend",
+    "device",
+    "reader",
+    "checkpoint_steps",
+    "progress_seconds",
+    "tensorboard",
+    "mlflow",
+}
 CHECKPOINTS, CURVES, GATES = "training.checkpoints", "training.curves", "training.gates"
 
 
@@ -50,8 +61,8 @@ def run(ctx: Context) -> Outcome:
     _require_trainable(ctx, plan, splits)
     if open_trainings:
         todo = replace(plan, trainings=open_trainings)
-        with shown(plan.log):
-            launch(ctx.spark, train_all, (todo,), settings.ranks, settings.backend)
+        with shown(plan.log), none_begun(plan):
+            launch(ctx.spark, train_all, (todo,), settings.ranks, settings.backend, settings.parallel)
     for training in plan.trainings:
         drop_steps(Path(training.folder), keep=set())
     models = [Path(training.folder, "model") for training in plan.trainings]

@@ -60,6 +60,7 @@ def context(spark: SparkSession, root: Path) -> Context:
             f"report.path={root / 'report'}",
             "report.clusters=2",
             "evaluation.bootstrap=300",
+            "planted.share=0.2",
         ],
     )
     return Context(spark, Lake(spark, config.lake.root), config, DAY, RUN)
@@ -102,6 +103,13 @@ def plant(lake: Lake) -> list[dict[str, Any]]:
     write(lake, "training.users", users)
     write(lake, "training.samples", samples + train)
     write(lake, "bronze.items", [_catalogue(row["item_id"], row["idx"]) for row in items])
+    kept = {f"{entity[0]}{n}": (entity, n) for entity in ("item", "user") for n in range(1, 11)}
+    counts = [0, 3, 9, 30, None]
+    write(
+        lake,
+        "bronze.planted",
+        [{"entity": entity, "id": key, "kept": counts[n % 5]} for key, (entity, n) in kept.items()],
+    )
     return samples
 
 

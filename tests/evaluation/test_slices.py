@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyspark.sql import SparkSession
 
-from akt_spark.evaluation.slices import SLICES, sample_slices
+from akt_spark.evaluation.slices import PLANTED, SLICES, planted_slices, sample_slices
 
 ITEMS = [
     (1, "head", "teacher", [0, 3]),
@@ -53,4 +53,21 @@ def test_every_test_sample_is_in_the_slices_of_its_item_user_history_and_cluster
     found = sample_slices(samples, items, users).collect()
     assert {row["sample_id"]: set(row["slices"]) for row in found} == EXPECTED
     assert all(len(row["slices"]) == len(set(row["slices"])) for row in found)
-    assert set().union(*EXPECTED.values()) == set(SLICES)
+    assert set().union(*EXPECTED.values()) == set(SLICES) - set(PLANTED)
+
+
+def test_a_test_sample_is_in_the_planted_slices_of_its_item_and_its_user(spark: SparkSession) -> None:
+    items = spark.createDataFrame([(n, f"i{n}") for n in range(1, 7)], "idx int, item_id string")
+    users = spark.createDataFrame([(n, f"u{n}") for n in range(1, 7)], "idx int, user_id string")
+    ids = [("0", 0), ("3", 3), ("9", 9), ("30", 30), ("control", None)]  # i6 and u6 are neither cut nor a control
+    chosen = [(entity, f"{entity[0]}{n}", kept) for entity in ("item", "user") for n, (_, kept) in enumerate(ids, 1)]
+    planted = spark.createDataFrame(chosen, "entity string, id string, kept int")
+    pairs = [(user, item) for user in range(1, 7) for item in range(1, 7)]
+    rows = [(f"{user} {item} {split}", split, user, item) for user, item in pairs for split in ("test", "train")]
+    samples = spark.createDataFrame(rows, "sample_id string, split string, user_idx int, item_idx int")
+    found = {(row["sample_id"], *row["slices"]) for row in planted_slices(samples, items, users, planted).collect()}
+    names = {n: name for n, (name, _) in enumerate(ids, 1)}
+    of_items = {(f"{u} {i} test", f"planted_item_{names[i]}") for u, i in pairs if i in names}
+    of_users = {(f"{u} {i} test", f"planted_user_{names[u]}") for u, i in pairs if u in names}
+    assert found == of_items | of_users
+    assert {name for _, name in found} == set(PLANTED)

@@ -3,17 +3,18 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from math import ceil, expm1
 
 import pyarrow.parquet as pq
 import pytest
+from by_hand import TRAIN_END, write_semantic_and_content
 from deltalake import DeltaTable
 from oracle import Oracle, differences
 from pyspark.sql import functions as F
 
 from akt_spark.conf_file import load
-from akt_spark.errors import DataError, MissingInput
+from akt_spark.errors import ConfigError, DataError, MissingInput
 from akt_spark.features import activity, samples
 from akt_spark.features.activity import ENTITIES, activity_log, daily_counts
 from akt_spark.features.blocks import block_counts, placed_in_blocks
@@ -22,7 +23,7 @@ from akt_spark.features.lookups import ITEM_ATTRIBUTES, lookup_rows
 from akt_spark.lake import Lake
 from akt_spark.stage import Context, Outcome
 
-DS, TRAIN_END = date(2024, 1, 31), date(2024, 1, 25)
+DS = date(2024, 1, 31)
 LENGTH, BLOCK_ROWS = 6, 100
 FEATURES = ("day", "user_idx", "item_idx", "history_length", "history", "user_activity", "item_activity")
 
@@ -97,41 +98,6 @@ def world(spark, tmp_path_factory, frame, events) -> Context:
     write_semantic_and_content(lake)
     activity.run(Context(spark, lake, config, DS, "run"))
     return Context(spark, lake, config, DS, "run")
-
-
-def write_semantic_and_content(lake: Lake) -> None:
-    """Item i0 and user u0 have codes and a vector; other codebooks and the encoder before must not be read."""
-
-    def write(table: str, rows: list[dict]) -> None:
-        lake.overwrite(table, lake.spark.createDataFrame(rows, lake.schema(table)))
-
-    books = {"old": "retired", "now": "published", "next": "candidate"}
-    book = {"quantizer": "rqvae", "sizes": [4], "path": "p", "encoder_revision": "r", "config_hash": "h"}
-    of_book = [book | {"codebook_version": version, "status": status} for version, status in books.items()]
-    encoder = {"stage": "aligned", "family": "minilm_vl", "dim": 2, "config_hash": "h", "status": "registered"}
-    days = {"before": TRAIN_END - timedelta(days=3), "good": TRAIN_END}
-    both = ("item", "user")
-    write("semantic.codebooks", [row | {"entity": e, "fitted_ds": TRAIN_END} for e in both for row in of_book])
-    write(
-        "content.encoders",
-        [
-            encoder
-            | {"revision": f"{e}-{n}", "entity": e, "trained_until": day, "ds": day, "chosen_at": datetime.now(UTC)}
-            for e in both
-            for n, day in days.items()
-        ],
-    )
-    for entity in both:
-        first = {f"{entity}_id": f"{entity[0]}0", "content_hash": "h"}
-        codes = {"old": [3, 3], "now": [1, 2], "next": [0, 0]}
-        sid = first | {"sid": "s", "offset_codes": [0, 4], "distance": 0.5, "margin": 0.5, "assigned_ds": TRAIN_END}
-        write(f"semantic.{entity}_ids", [sid | {"codebook_version": v, "codes": c} for v, c in codes.items()])
-        vector = first | {"as_of": TRAIN_END} | ({"clicks": 1} if entity == "user" else {})
-        vectors = {"before": [8.0, 0.0], "good": [0.5, 0.25]}
-        write(
-            f"content.{entity}_embeddings",
-            [vector | {"revision": f"{entity}-{name}", "vector": v} for name, v in vectors.items()],
-        )
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +245,19 @@ def test_look_ups_hold_every_id_of_the_index_as_of_the_end_of_training(built, ev
         clicks, age = activity_counts(row["activity"])
         assert row["clicks"] == clicks == sum(e.event_type == "click" for e in seen)
         assert age == (max((TRAIN_END - min(e.event_time.date() for e in seen)).days + 1, 0) if seen else 0)
+
+
+def test_look_ups_hold_codes_of_the_codebooks_that_are_asked_for(world):
+    def other_codes(**named: str) -> dict:
+        samples = world.config.samples.model_copy(update={"codebooks": named})
+        ctx = replace(world, config=world.config.model_copy(update={"samples": samples}))
+        return {row["item_id"]: row["other_codes"] for row in lookup_rows(ctx, "item").collect()}
+
+    found = other_codes(before="old", candidate="next")
+    assert found["i0"] == {"before": [3, 3], "candidate": [0, 0]} and found["i1"] is None
+    assert set(other_codes().values()) == {None}
+    with pytest.raises(ConfigError, match=r"samples\.codebooks\.x: no item codebook 'lost'; there are .*next"):
+        other_codes(x="lost")
 
 
 @pytest.mark.parametrize("entity", ["item", "user"])

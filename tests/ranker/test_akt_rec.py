@@ -212,6 +212,17 @@ def test_base_knows_nothing_of_codes(items, users, batch):
     )
 
 
+def test_codes_of_another_codebook_stand_in_for_those_of_items(items, users, batch):
+    other = items.with_random_codes()
+    named = replace(items, other_codes={"kmeans": other.codes})
+    one = Ranker(ModelConfig(codes="kmeans"), named, users, seed=1).eval()
+    two = Ranker(ModelConfig(), other, users, seed=1).eval()
+    assert torch.equal(one(batch), two(batch))
+    assert not torch.equal(one(batch), Ranker(ModelConfig(), named, users, seed=1).eval()(batch))
+    with pytest.raises(ValueError, match=r"codes 'kmeans' are not in the look-up of items: \['category'\]"):
+        Ranker(ModelConfig(codes="kmeans"), replace(items, other_codes={"category": other.codes}), users, seed=1)
+
+
 def test_ids_and_lookups_without_codes_attributes_or_vectors_are_scored(items, users, batch):
     bare = [
         replace(
@@ -243,6 +254,8 @@ LOOP_KEYS = {
     "snapshot_steps",
     "epochs",
     "pretrain_epochs",
+    "learning_rate",
+    "id_learning_rate",
 }
 EFFECTS: list[tuple[str, Any, dict[str, Any]]] = [
     ("dim", 8, {}),
