@@ -53,14 +53,10 @@ def _by_share(counts: DataFrame, config: SegmentConfig) -> DataFrame:
     """Adds the role by rank among ids with impressions; ids without any are students.
 
     Ids with equal counts share a role, so that no tie is broken by chance: a teacher has less than ``teacher_share`` of
-    the ids above it, a student less than ``student_share`` below it, and a tie wide enough to be both is neither. The
-    ranks come from the histogram of counts, which has at most sqrt(2 * impressions) rows, and not from a global sort.
+    the ids above it, a student less than ``student_share`` below it, and a tie wide enough to be both is neither.
     """
-    histogram = counts.where(F.col("impressions") > 0).groupBy("impressions").agg(F.count("*").alias("ids"))
-    everything = Window.partitionBy()
-    at_most = F.sum("ids").over(Window.orderBy("impressions").rowsBetween(Window.unboundedPreceding, Window.currentRow))
-    total = F.sum("ids").over(everything)
-    shares = histogram.select(
+    at_most, total = F.col("at_most"), F.col("total")
+    shares = impression_counts(counts).select(
         "impressions", ((at_most - F.col("ids")) / total).alias("below"), ((total - at_most) / total).alias("above")
     )
     teacher, student = F.col("above") < config.teacher_share, F.col("below") < config.student_share
@@ -72,3 +68,19 @@ def _by_share(counts: DataFrame, config: SegmentConfig) -> DataFrame:
         .otherwise("none")
     )
     return counts.join(F.broadcast(shares), on="impressions", how="left").withColumn("role", role)
+
+
+def impression_counts(ids: DataFrame) -> DataFrame:
+    """The histogram of impressions, from which ranks with ties come without a global sort of ids.
+
+    Args:
+        ids: one row an id, with its ``impressions``.
+
+    Returns:
+        impressions (from 1), ids that have so many, at_most (ids that have from 1 to so many) and total (ids that have
+        any): at most sqrt(2 * impressions of all ids) rows.
+    """
+    histogram = ids.where(F.col("impressions") > 0).groupBy("impressions").agg(F.count("*").alias("ids"))
+    up_to = Window.orderBy("impressions").rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    at_most, total = F.sum("ids").over(up_to), F.sum("ids").over(Window.partitionBy())
+    return histogram.select("impressions", "ids", at_most.alias("at_most"), total.alias("total"))
