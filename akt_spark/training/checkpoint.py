@@ -46,6 +46,7 @@ class Checkpoint:
         parameters: trainable numbers.
         samples: training samples that all ranks together took.
         seconds: wall time of all epochs.
+        peak_gib: the most memory of rank 0; a training that was killed counts what it had at its last checkpoint.
         metrics: of the kept epoch.
         curve: (step, metric, value).
         gates: rows of ``training.gates`` without run, variant and seed.
@@ -61,6 +62,7 @@ class Checkpoint:
     parameters: int
     samples: int
     seconds: float
+    peak_gib: float
     metrics: dict[str, float]
     curve: list[tuple[int, str, float]]
     gates: list[dict[str, Any]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from akt_spark.training.exchange import Communicator, require_equal
 from akt_spark.training.gates import gate_bins
 from akt_spark.training.lookup import load_lookup
 from akt_spark.training.loop import Trainer
+from akt_spark.training.memory import forget_peak, peak_gib
 from akt_spark.training.plan import Plan, Training
 from akt_spark.training.progress import say
 from akt_spark.training.reader import batches, ordered_batches
@@ -29,10 +30,12 @@ class Progress:
     Attributes:
         metrics: validation measures of every finished epoch.
         seconds: wall time so far, validation included.
+        peak_gib: the most memory of rank 0 so far.
     """
 
     metrics: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    peak_gib: float = 0.0
 
     @property
     def best(self) -> int:
@@ -58,6 +61,7 @@ def _train(
     communicator: Communicator, plan: Plan, training: Training, items: EntityLookup, users: EntityLookup
 ) -> None:
     epochs, patience = training.epochs(plan.settings), plan.settings.patience
+    forget_peak()
     model = Ranker(training.model, items, users, training.seed)
     trainer = Trainer(model, training.model, plan.settings, communicator, training.seed, epochs * plan.steps)
     progress = _resume(trainer, plan, training)
@@ -78,7 +82,7 @@ def _resume(trainer: Trainer, plan: Plan, training: Training) -> Progress:
         return Progress()
     weights, optimisers, saved = folders.load_step(folder, step)
     trainer.resume(weights, optimisers, saved)
-    progress = Progress(saved["metrics"], saved["seconds"])
+    progress = Progress(saved["metrics"], saved["seconds"], saved["peak_gib"])
     if trainer.communicator.rank == 0:
         within = step - len(progress.metrics) * plan.steps
         where = f"epoch {len(progress.metrics)}" + (f" and {within:,} steps" if within else "")
@@ -95,9 +99,10 @@ def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progr
     def save() -> None:
         """The position is seed, epoch and step, over the pinned version of the samples."""
         progress.seconds = before + time.monotonic() - started
+        progress.peak_gib = max(progress.peak_gib, peak_gib())
         if rank == 0:
             position = {"seed": training.seed, "epoch": epoch, "versions": plan.versions}
-            saved = position | trainer.progress() | {"metrics": progress.metrics, "seconds": progress.seconds}
+            saved = position | trainer.progress() | asdict(progress)
             folder, step = Path(training.folder), trainer.step
             folders.save_step(folder, step, trainer.model, trainer.optimiser_state(), saved)
             folders.drop_steps(folder, keep={step, progress.best * plan.steps} if progress.metrics else {step})
@@ -161,6 +166,7 @@ def _finish(
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             samples=trainer.step * plan.settings.batch_size * plan.settings.shares,
             seconds=progress.seconds,
+            peak_gib=progress.peak_gib,
             metrics=progress.metrics[progress.best - 1],
             curve=trainer.curve,
             gates=gates,
