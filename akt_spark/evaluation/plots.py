@@ -74,7 +74,7 @@ def difference_plot(results: Results, metric: str, title: str) -> Markup | None:
         axes.axvline(0, color=REFERENCE_COLOUR, linewidth=1)
         for number, variant in enumerate(variants):
             style = styles(results)[variant]
-            shift = (number - (len(variants) - 1) / 2) * 0.22
+            shift = (number - (len(variants) - 1) / 2) * min(0.22, 0.8 / len(variants))
             placed = [(y + shift, shown[variant, name]) for y, name in enumerate(rows) if (variant, name) in shown]
             for y, d in placed:
                 axes.plot([d.lower, d.upper], [y, y], color=style.colour, linewidth=1.4, alpha=0.75)
@@ -86,7 +86,8 @@ def difference_plot(results: Results, metric: str, title: str) -> Markup | None:
         axes.set_xlabel(f"{title} minus that of {results.reference}")
         axes.figure.legend(loc="outside upper center", ncols=2)
 
-    return svg(draw, (5.2, 1.1 + 0.33 * len(rows)), f"{title}: differences to {results.reference} by slice")
+    height = 1.1 + max(0.33, 0.1 * len(variants)) * len(rows)
+    return svg(draw, (5.2, height), f"{title}: differences to {results.reference} by slice")
 
 
 def _with_interval(results: Results, names: Iterable[str], metric: str) -> dict[tuple[str, str], Difference]:
