@@ -62,7 +62,15 @@ def at_least(name: str, value: float, bound: float) -> dict[str, object]:
 
 def write(out: str, what: str, packages: Sequence[str], rows: list[dict], bars: list[dict], note: str = "") -> None:
     """Writes the result and prints it."""
-    result = {
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    Path(out).write_text(json.dumps(result(what, packages, rows, bars, note), indent=1) + "\n")
+    for line in (*rows, *bars):
+        print(json.dumps(line))
+
+
+def result(what: str, packages: Sequence[str], rows: list[dict], bars: list[dict], note: str = "") -> dict[str, object]:
+    """Rows and claims, with the code, the machine and the versions that they come from."""
+    return {
         "what": what,
         "note": note,
         "code": _code(),
@@ -75,10 +83,6 @@ def write(out: str, what: str, packages: Sequence[str], rows: list[dict], bars: 
         "rows": rows,
         "bars": bars,
     }
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    Path(out).write_text(json.dumps(result, indent=1) + "\n")
-    for line in (*rows, *bars):
-        print(json.dumps(line))
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -11,6 +11,10 @@ from akt_spark.config import SegmentConfig
 from akt_spark.features.activity import as_of as activity_as_of
 from akt_spark.lake import Lake
 
+# of a histogram, which is small
+EVERYTHING = Window.partitionBy()
+UP_TO = Window.orderBy("impressions").rowsBetween(Window.unboundedPreceding, Window.currentRow)
+
 
 def segments(lake: Lake, entity: str, as_of: date, config: SegmentConfig) -> DataFrame:
     """Segment and role of every id of ``features.<entity>_index``, counted up to and including ``as_of``.
@@ -36,20 +40,15 @@ def segments(lake: Lake, entity: str, as_of: date, config: SegmentConfig) -> Dat
 def with_role(counts: DataFrame, config: SegmentConfig) -> DataFrame:
     """Adds ``role`` (teacher, student, none) to ids with their ``impressions``.
 
-    Ids with equal counts share a role, so that no tie is broken by chance. Ranks come from the histogram of counts,
-    which has at most sqrt(2 * impressions) rows, and not from a global sort.
+    Ids with equal counts share a role, so that no tie is broken by chance.
     """
-    histogram = counts.where(F.col("impressions") > 0).groupBy("impressions").agg(F.count("*").alias("ids"))
-    everything = Window.partitionBy()
-    at_most = Window.orderBy("impressions").rowsBetween(Window.unboundedPreceding, Window.currentRow)
-
-    def ranks(weight: Column, name: str) -> list[Column]:
-        """Shares of the weight that ids with fewer, and with more, impressions have."""
-        total, until = F.sum(weight).over(everything), F.sum(weight).over(at_most)
-        return [((until - weight) / total).alias(f"{name}_below"), ((total - until) / total).alias(f"{name}_above")]
-
-    shares = histogram.select(
-        "impressions", *ranks(F.col("ids"), "ids"), *ranks(F.col("ids") * F.col("impressions"), "impressions")
+    shown, at_most, total = F.col("ids") * F.col("impressions"), F.col("at_most"), F.col("total")
+    all_shown = F.sum(shown).over(EVERYTHING)
+    shares = impression_counts(counts).select(
+        "impressions",
+        ((at_most - F.col("ids")) / total).alias("ids_below"),
+        ((total - at_most) / total).alias("ids_above"),
+        ((all_shown - F.sum(shown).over(UP_TO)) / all_shown).alias("impressions_above"),
     )
     role = _by_share(config) if config.rule == "quantile" else _by_count(config)
     ranked = counts.join(F.broadcast(shares), on="impressions", how="left")
@@ -83,3 +82,18 @@ def _by_share(config: SegmentConfig) -> Column:
         .when(student, "student")
         .otherwise("none")
     )
+
+
+def impression_counts(ids: DataFrame) -> DataFrame:
+    """The histogram of impressions, from which ranks with ties come without a global sort of ids.
+
+    Args:
+        ids: one row an id, with its ``impressions``.
+
+    Returns:
+        impressions (from 1), ids that have so many, at_most (ids that have from 1 to so many) and total (ids that have
+        any): at most sqrt(2 * impressions of all ids) rows.
+    """
+    histogram = ids.where(F.col("impressions") > 0).groupBy("impressions").agg(F.count("*").alias("ids"))
+    at_most, total = F.sum("ids").over(UP_TO), F.sum("ids").over(EVERYTHING)
+    return histogram.select("impressions", "ids", at_most.alias("at_most"), total.alias("total"))

@@ -50,6 +50,7 @@ class Checkpoint:
         parameters: trainable numbers.
         samples: training samples that all ranks together took.
         seconds: wall time of all epochs.
+        peak_gib: the most memory of rank 0; a training that was killed counts what it had at its last checkpoint.
         metrics: of the kept epoch.
         curve: (step, metric, value).
         timings: the same of what another run would measure otherwise: samples_per_second and reader_wait of epochs.
@@ -68,6 +69,7 @@ class Checkpoint:
     parameters: int
     samples: int
     seconds: float
+    peak_gib: float
     metrics: dict[str, float]
     curve: list[tuple[int, str, float]]
     timings: list[tuple[int, str, float]]

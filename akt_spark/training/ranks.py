@@ -18,6 +18,7 @@ from akt_spark.training.gates import gate_bins
 from akt_spark.training.live import Live
 from akt_spark.training.lookup import load_lookup
 from akt_spark.training.loop import Point, Trainer
+from akt_spark.training.memory import forget_peak, peak_gib
 from akt_spark.training.plan import Plan, Training
 from akt_spark.training.progress import say
 from akt_spark.training.reader import batches, ordered_batches
@@ -36,11 +37,13 @@ class Progress:
         seconds: wall time so far, validation included.
         timings: samples_per_second and reader_wait (share of the steps' time, a mean over ranks) of every finished
             epoch, as points of a curve; of an epoch that was killed, of its last part.
+        peak_gib: the most memory of rank 0 so far.
     """
 
     metrics: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     timings: list[Point] = field(default_factory=list)
+    peak_gib: float = 0.0
 
     @property
     def best(self) -> int:
@@ -84,6 +87,7 @@ def _train(
 ) -> None:
     epochs, before = training.epochs(plan.settings), training.model.pretrain_epochs
     patience, steps = plan.settings.patience, plan.steps_of(training)
+    forget_peak()
     model = Ranker(training.model, items, users, training.seed)
     if training.parent and communicator.rank == 0 and not folders.saved_steps(Path(training.folder)):
         carried = start_from(model, training.parent, items, users)  # the other ranks get it from this one
@@ -134,6 +138,7 @@ def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progr
     def save() -> None:
         """The position is seed, epoch and step, over the pinned version of the samples."""
         progress.seconds = before + time.monotonic() - started
+        progress.peak_gib = max(progress.peak_gib, peak_gib())
         if rank == 0:
             position = {"seed": training.seed, "epoch": epoch, "versions": plan.versions}
             saved = position | trainer.progress() | asdict(progress)
@@ -214,6 +219,7 @@ def _finish(
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             samples=trainer.step * plan.settings.batch_size * plan.settings.shares,
             seconds=progress.seconds,
+            peak_gib=progress.peak_gib,
             metrics=progress.metrics[progress.best - 1],
             curve=trainer.curve,
             timings=progress.timings,

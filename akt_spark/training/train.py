@@ -159,7 +159,9 @@ def _checkpoint_row(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "users_version": checkpoint.versions[USERS],
         "config_hash": checkpoint.config_hash,
         "parameters": checkpoint.parameters,
+        "samples": checkpoint.samples,
         "seconds": checkpoint.seconds,
+        "peak_gib": checkpoint.peak_gib,
         "metrics": checkpoint.metrics | {"reader_wait": checkpoint.reader_wait},
     }
 

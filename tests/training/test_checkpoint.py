@@ -30,7 +30,7 @@ def lookups(plan):
 
 
 def untimed(checkpoint):
-    return replace(checkpoint, seconds=0, timings=[])
+    return replace(checkpoint, seconds=0, timings=[], peak_gib=0)
 
 
 def test_a_folder_that_was_not_finished_does_not_exist(tmp_path) -> None:

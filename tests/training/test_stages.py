@@ -76,6 +76,8 @@ def test_a_checkpoint_of_every_variant_is_recorded_with_its_versions(night) -> N
         assert row.users_version == ctx.lake.version("training.users")
         assert 0 <= row.metrics["validation_auc"] <= 1
         assert 0 < row.metrics["reader_wait"] < 1
+        assert row.samples == row.step * 32
+        assert 0.05 < row.peak_gib < 64
     assert rows["akt_rec"].parameters > rows["base"].parameters
     assert (outcome.rows_in, outcome.rows_out) == (134, 2)
     assert any(re.search(r"akt_rec seed 1.*reader wait .*%.*validation AUC", note) for note in outcome.notes)
