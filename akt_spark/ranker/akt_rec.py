@@ -88,7 +88,7 @@ class Ranker(nn.Module):
         config, users, items = self.config, batch["user_idx"], batch["item_idx"]
         recent = batch["history"][:, : config.recent]  # (B, R)
         searched = self._search(items, batch["history"])  # (B, W)
-        distinct, (target, recent_at, searched_at) = _distinct(items, recent, searched)
+        distinct, (target, recent_at, searched_at) = self._distinct(items, recent, searched)
         attributes, individual = self.item.gather(distinct)
         history = self.item.history(distinct, attributes, individual)
         item = self.item.blocks(items, batch["item_activity"], attributes[target], individual[target])
@@ -128,7 +128,18 @@ class Ranker(nn.Module):
             return history[:, :0]
         target = self.search_key[items][:, None]  # (B, 1)
         matches = (self.search_key[history] == target) & (target > 0) & (history > 0)
+        return self._newest(history, matches)
+
+    def _newest(self, history: Tensor, matches: Tensor) -> Tensor:
+        """The newest entries (B, W) of the history (B, L) that match."""
         return hard_search(history, matches, self.config.searched)
+
+    @staticmethod
+    def _distinct(*ids: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Distinct ids (U,), so that each is looked up once, and the rows of the ids of every argument in its shape."""
+        distinct, row = torch.unique(torch.cat([part.flatten() for part in ids]), return_inverse=True)
+        rows = row.split([part.numel() for part in ids])
+        return distinct, [part.view(like.shape) for part, like in zip(rows, ids, strict=True)]
 
     def regulariser(self, batch: dict[str, Tensor]) -> Tensor:
         """Weighted losses of the ids of a batch, orthogonality and agreement: a scalar, 0 when they are off."""
@@ -176,10 +187,3 @@ class Ranker(nn.Module):
     def gate(self, entity: str) -> Tensor | None:
         """Gate r of every id (N,) of ``item`` or ``user`` from its look-up activity; None without a cluster part."""
         return {"item": self.item, "user": self.user}[entity].gates()
-
-
-def _distinct(*ids: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Distinct ids (U,), so that each is looked up once, and for every argument the rows of its ids, in its shape."""
-    distinct, row = torch.unique(torch.cat([part.flatten() for part in ids]), return_inverse=True)
-    rows = row.split([part.numel() for part in ids])
-    return distinct, [part.view(like.shape) for part, like in zip(rows, ids, strict=True)]
