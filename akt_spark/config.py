@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from akt_spark.config_sources import FolderSource, LogsSource, MovieLensSource
-from akt_spark.config_types import EventType, NonNegative, PositiveEvent, Section, Settings, Share
+from akt_spark.config_types import EventType, NonNegative, PositiveEvent, RunId, Section, Settings, Share
 from akt_spark.ranker.presets import PRESETS
 
 
@@ -703,6 +703,19 @@ class TuningConfig(Section):
     seeds: list[NonNegativeInt] = Field([1], min_length=1, description="every point is trained once a seed")
 
 
+class ServingConfig(Section):
+    """The ranker that scores what people ask for, and that jobs/export.py writes (docs/serving.md)."""
+
+    run: RunId = Field(
+        None, description="run that trained it: a night, such as 2018-09-24, or an experiment's; null: the newest night"
+    )
+    variant: str | None = Field(None, description="name under ranker.variants; null: the best on validation of the run")
+    seed: NonNegativeInt | None = Field(None, description="of its training; null: the best on validation")
+    batch_pairs: PositiveInt = Field(
+        8192, description="pairs of a user and a candidate that a worker scores at once: its memory follows from it"
+    )
+
+
 class EvaluationConfig(Section):
     """Evaluation."""
 
@@ -753,6 +766,7 @@ class Config(Section):
     ranker: RankerConfig = RankerConfig()
     training: TrainingConfig = TrainingConfig()
     tuning: TuningConfig = TuningConfig()
+    serving: ServingConfig = ServingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
     maintenance: MaintenanceConfig = MaintenanceConfig()

@@ -88,6 +88,7 @@ def models(lake: Lake) -> None:
     folder("codebooks", "item", "killed")
     folder("alignments", "item", "killed")
     folder("waves", "raw-encoder", "killed")
+    folder("candidates", "request", "killed")
     write("semantic.codebooks", books)
     ids = {"item_id": "i", "sid": "1", "codes": [1], "offset_codes": [1], "distance": 0.0}
     ids |= {"margin": 1.0, "content_hash": "h"}
@@ -202,6 +203,7 @@ def test_published_codebooks_candidates_and_the_newest_retired_stay(old, maintai
     assert {path.name for path in old.lake.artifact("codebooks", "item").iterdir()} == kept
     assert not any(old.lake.artifact("alignments", "item").iterdir())
     assert not any(old.lake.artifact("waves", "raw-encoder").iterdir())
+    assert not any(old.lake.artifact("candidates", "request").iterdir())
 
 
 def test_vectors_stay_while_a_kept_run_a_codebook_or_another_encoder_needs_them(old, maintained):

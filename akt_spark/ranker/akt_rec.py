@@ -99,7 +99,7 @@ class Ranker(nn.Module):
         config, users, items = self.config, batch["user_idx"], batch["item_idx"]
         recent = batch["history"][:, : config.recent]  # (B, R)
         searched = self._search(items, batch["history"])  # (B, W)
-        ids, (target, recent_at, searched_at) = distinct(items, recent, searched)
+        ids, (target, recent_at, searched_at) = self._distinct(items, recent, searched)
         attributes, individual = self.item.gather(ids)
         history = self.item.history(ids, attributes, individual)
         item = self.item.blocks(items, batch["item_activity"], attributes[target], individual[target])
@@ -127,7 +127,7 @@ class Ranker(nn.Module):
         if config.aligned_content:
             parts.append(self.aligned_content(query, target, ids, individual, recent_at, recent > 0))
         if self.content_branch is not None:
-            parts.append(self.content_branch.features(batch))
+            parts.append(self.content_branch.features(batch, self._distinct))
         logits = self.tower(torch.cat(parts, 1), torch.cat(activity, 1))
         if self.wide is not None:
             logits = logits + self.wide(items, users)
@@ -141,7 +141,16 @@ class Ranker(nn.Module):
             return history[:, :0]
         target = self.search_key[items][:, None]  # (B, 1)
         matches = (self.search_key[history] == target) & (target > 0) & (history > 0)
+        return self._newest(history, matches)
+
+    def _newest(self, history: Tensor, matches: Tensor) -> Tensor:
+        """The newest entries (B, W) of the history (B, L) that match."""
         return hard_search(history, matches, self.config.searched)
+
+    @staticmethod
+    def _distinct(*ids: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Distinct ids (U,), so that each is looked up once, and the rows of the ids of every argument in its shape."""
+        return distinct(*ids)
 
     def regulariser(self, batch: dict[str, Tensor]) -> Tensor:
         """Weighted losses of the ids of a batch (orthogonality, agreement, monotone prior): a scalar, 0 when off."""

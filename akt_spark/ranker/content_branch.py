@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,8 @@ from akt_spark.config import ModelConfig
 from akt_spark.ranker.attention import TargetAttention
 from akt_spark.ranker.content import Vectors
 from akt_spark.ranker.lookup import EntityLookup, distinct
+
+Distinct = Callable[..., tuple[Tensor, list[Tensor]]]
 
 
 class ContentBranch(nn.Module):
@@ -37,14 +41,14 @@ class ContentBranch(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Logits (B,) of samples, in the form that `Ranker` takes them."""
-        return self._read(batch)[2][:, 0]
+        return self._read(batch, distinct)[2][:, 0]
 
-    def features(self, batch: dict[str, Tensor]) -> Tensor:
-        """What the tower reads, (B, width)."""
-        found = torch.cat(self._read(batch), 1)
+    def features(self, batch: dict[str, Tensor], distinct: Distinct) -> Tensor:
+        """What the tower reads, (B, width), of ids made distinct in a way like `lookup.distinct`."""
+        found = torch.cat(self._read(batch, distinct), 1)
         return found.detach() if self.frozen else found
 
-    def _read(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _read(self, batch: dict[str, Tensor], distinct: Distinct) -> tuple[Tensor, Tensor, Tensor]:
         """Attended history (B, d), hidden layer (B, h) and logit (B, 1)."""
         items, recent = batch["item_idx"], batch["history"][:, : self.recent]  # (B,), (B, T)
         ids, (target, position) = distinct(items, recent)

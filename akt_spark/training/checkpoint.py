@@ -169,14 +169,20 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     return Checkpoint(**json.loads(Path(path, CHECKPOINT).read_text()))
 
 
-def load_ranker(path: Path | str, items: EntityLookup, users: EntityLookup) -> Ranker:
+def load_ranker(path: Path | str, items: EntityLookup, users: EntityLookup, kind: type[Ranker] = Ranker) -> Ranker:
     """A trained ranker in evaluation mode, over the look-ups it was trained with.
+
+    Args:
+        path: the model folder.
+        items: the look-up of items.
+        users: the look-up of users.
+        kind: `Ranker`, or one that computes the same in another way.
 
     Raises:
         DataError: when there is no finished model.
     """
     checkpoint = read_checkpoint(path)
-    model = Ranker(ModelConfig.model_validate(checkpoint.model), items, users, checkpoint.seed)
+    model = kind(ModelConfig.model_validate(checkpoint.model), items, users, checkpoint.seed)
     model.load_state_dict(load_file(Path(path, WEIGHTS)))
     return model.eval()
 
