@@ -43,7 +43,7 @@ class ContentBranch(nn.Module):
         """Logits (B,) of samples, in the form that `Ranker` takes them."""
         return self._read(batch, distinct)[2][:, 0]
 
-    def features(self, batch: dict[str, Tensor], distinct: Distinct) -> Tensor:
+    def features(self, batch: dict[str, Tensor], distinct: Distinct = distinct) -> Tensor:
         """What the tower reads, (B, width), of ids made distinct in a way like `lookup.distinct`."""
         found = torch.cat(self._read(batch, distinct), 1)
         return found.detach() if self.frozen else found
