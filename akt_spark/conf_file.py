@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from akt_spark.config import Config, Section
 from akt_spark.errors import ConfigError
 
-EXPERIMENT_SECTIONS = ("ranker", "training", "evaluation")
+EXPERIMENT_SECTIONS = ("samples", "ranker", "training", "tuning", "evaluation")
 
 
 class _Yaml(yaml.SafeLoader):
@@ -41,7 +41,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
 
 
 def load_experiment(path: str | Path, config: Config) -> Config:
-    """Reads what an experiment changes of a night's configuration: ``ranker``, ``training`` and ``evaluation``.
+    """Reads what an experiment changes of a night's configuration: `EXPERIMENT_SECTIONS`.
 
     Raises:
         ConfigError: with the key, the value and what is allowed; also for any other section, since an experiment

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
+from functools import reduce
 from pathlib import Path
 from typing import NoReturn
 
@@ -41,11 +42,20 @@ def nightly(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def experiment(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Trains, scores and compares the variants and seeds of a file on the samples that a night has left."""
+    """Trains, scores and compares variants and seeds on what a night has prepared."""
     parser = _with_day(_parser("experiment"))
-    parser.add_argument("experiment", metavar="FILE", type=Path, help="what it changes: conf/experiments/*.yaml")
+    _with_files(parser)
     args = parser.parse_args(arguments)
     _exit("experiment", lambda: _experiment(args))
+
+
+def tune(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Trains the variants of an experiment at every point of the grid, and writes the experiment with the best ones."""
+    parser = _with_day(_parser("tune"))
+    _with_files(parser)
+    parser.add_argument("--out", required=True, type=Path, help="the experiment file to write")
+    args = parser.parse_args(arguments)
+    _exit("tune", lambda: _tune(args))
 
 
 def maintain(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -130,6 +140,12 @@ def _with_day(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
+def _with_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "files", metavar="FILE", type=Path, nargs="+", help="what it changes: conf/experiments/*.yaml, the last on top"
+    )
+
+
 def _with_moment(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
         "--as-of",
@@ -169,19 +185,43 @@ def _run(job: str, stages: Sequence[Stage], args: argparse.Namespace) -> None:
 
 
 def _experiment(args: argparse.Namespace) -> None:
-    from akt_spark.experiment import STAGES_OF_EXPERIMENTS, require_samples, run_id
+    from akt_spark.experiment import STAGES_OF_EXPERIMENTS, name_of, prepared, run_id
 
-    config = load_experiment(args.experiment, load(args.conf_file, args.set))
-    path = str(Path(config.report.path, "experiments", args.experiment.stem))
+    config, name = _of_experiment(args), name_of(args.files)
+    path = str(Path(config.report.path, "experiments", name))
     config = config.model_copy(update={"report": config.report.model_copy(update={"path": path})})
-    spark = spark_session(config.spark, f"akt_spark experiment {args.experiment.stem}")
+    spark = spark_session(config.spark, f"akt_spark experiment {name}")
     try:
-        lake = Lake(spark, config.lake.root)
-        require_samples(lake, args.ds)
-        ctx = Context(spark, lake, config, args.ds, run_id(args.ds, args.experiment.stem))
-        _run_stages("experiment", [stage(name) for name in STAGES_OF_EXPERIMENTS], ctx)
+        lake, before = prepared(Lake(spark, config.lake.root), config, args.ds)
+        ctx = Context(spark, lake, config, args.ds, run_id(args.ds, name))
+        _run_stages("experiment", [stage(of) for of in (*before, *STAGES_OF_EXPERIMENTS)], ctx)
     finally:
         spark.stop()
+
+
+def _tune(args: argparse.Namespace) -> None:
+    from akt_spark import tuning
+    from akt_spark.experiment import name_of, prepared, run_id
+
+    config, name = _of_experiment(args), f"{name_of(args.files)}-tuning"
+    spark = spark_session(config.spark, f"akt_spark tune {name}")
+    try:
+        lake, before = prepared(Lake(spark, config.lake.root), config, args.ds)
+        ctx = Context(spark, lake, tuning.with_grid(config), args.ds, run_id(args.ds, name))
+        _run_stages("tune", [stage(of) for of in (*before, "train_ranker")], ctx)
+        chosen = tuning.choices(lake, ctx.run_id, config)
+        args.out.write_text(tuning.tuned_experiment(config, chosen))
+        for variant, choice in chosen.items():
+            values = ", ".join(f"{key} {value}" for key, value in choice.values.items())
+            print(f"{variant}: {values}; validation AUC {choice.auc:.4f} (worst {choice.worst:.4f})", flush=True)
+        print(f"the variants with these are {args.out}", flush=True)
+    finally:
+        spark.stop()
+
+
+def _of_experiment(args: argparse.Namespace) -> Config:
+    """The night's configuration with the files of an experiment on top, the last one uppermost."""
+    return reduce(lambda config, file: load_experiment(file, config), args.files, load(args.conf_file, args.set))
 
 
 def _run_stages(job: str, stages: Sequence[Stage], ctx: Context) -> None:

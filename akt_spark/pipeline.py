@@ -18,7 +18,9 @@ from akt_spark.revision import source_revision
 from akt_spark.sources.fingerprint import source_fingerprint
 from akt_spark.stage import Context, Outcome
 
-BRONZE = ("bronze.events", "bronze.items", "bronze.users")
+LOG = ("bronze.events", "bronze.planted")
+CUT = ("planted", "split", "segments.item.exposures", "segments.user.exposures")  # what the log is cut by
+BRONZE = (*LOG, "bronze.items", "bronze.users")
 ACTIVITY = ("features.item_activity", "features.user_activity")
 INDICES = ("features.item_index", "features.user_index")
 RAW_ENCODERS = "content.raw_encoders"
@@ -59,29 +61,29 @@ STAGES = (
         "akt_spark.sources.ingest:run",
         (),
         (*BRONZE, "bronze.quarantine", *INDICES),
-        ("source", "ingest", "split"),
+        ("source", "ingest", *CUT),
     ),
-    Stage("build_activity", "akt_spark.features.activity:run", ("bronze.events",), ACTIVITY, ()),
+    Stage("build_activity", "akt_spark.features.activity:run", LOG, ACTIVITY, CUT),
     Stage(
         "build_sequences",
         "akt_spark.features.sequences:run",
-        ("bronze.events",),
+        LOG,
         ("features.user_sequences",),
-        ("features",),
+        ("features", *CUT),
     ),
     Stage(
         "align_encoder",
         "akt_spark.content.align:run",
         BRONZE,
         ("content.item_pairs", "content.encoders", RAW_ENCODERS),
-        ("split", "segments", "encoder", "alignment", "interest"),
+        (*CUT, "segments", "encoder", "alignment", "interest"),
     ),
     Stage(
         "embed",
         "akt_spark.content.embed:run",
         (*BRONZE, "content.encoders"),
         (*EMBEDDINGS, RAW_ENCODERS),
-        ("split", "encoder", "interest"),
+        (*CUT, "encoder", "interest"),
     ),
     Stage(
         "build_semantic_ids",
@@ -95,7 +97,7 @@ STAGES = (
         "akt_spark.features.samples:run",
         (*BRONZE, *ACTIVITY, *INDICES, "content.encoders", *EMBEDDINGS, *SEMANTIC_IDS),
         LOOKUPS,
-        ("split", "features", "segments", "samples", "training.ranks"),
+        (*CUT, "features", "segments", "samples", "training.ranks"),
     ),
     Stage(
         "train_ranker",
@@ -114,9 +116,9 @@ STAGES = (
     Stage(
         "evaluate",
         "akt_spark.evaluation.evaluate:run",
-        (*LOOKUPS, "serving.predictions"),
+        (*LOOKUPS, "bronze.planted", "serving.predictions"),
         ("evaluation.metrics", "evaluation.differences"),
-        ("evaluation", "segments"),
+        ("evaluation", "segments", "planted"),
     ),
     Stage(
         "report",

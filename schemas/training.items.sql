@@ -12,6 +12,7 @@ CREATE TABLE IF NOT EXISTS training.items (
   activity ARRAY<FLOAT> NOT NULL COMMENT 'activity features as of the end of the training period (ACTIVITY_FEATURES of features/activity.py)',
   codes ARRAY<INT> COMMENT 'published semantic ID, null where there is none',
   codebook_version STRING COMMENT 'the codebook of the codes',
+  other_codes MAP<STRING, ARRAY<INT>> COMMENT 'semantic IDs in the codebooks of samples.codebooks, by their names there; null where there is none',
   vector ARRAY<FLOAT> COMMENT 'aligned embedding, null where there is none'
 ) USING DELTA
 COMMENT 'What the ranker looks up for every item, frozen at the end of the training period'

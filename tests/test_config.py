@@ -70,6 +70,11 @@ def test_variants_are_replaced_not_merged():
         ("semantic.item.sinkhorn_levels=[4]", ["sinkhorn_levels [4]", "3 levels"]),
         ("semantic.user.kind=category", ["users have none", "rqkmeans"]),
         ("evaluation.reference=din", ["evaluation.reference", "din", "base"]),
+        (
+            "ranker.variants={base: {codes: kmeans}}",
+            ["variants.base", "'kmeans'", "semantic, random", "samples.codebooks"],
+        ),
+        ("samples.codebooks={random: v1}", ["samples", "codebooks: random is no free name"]),
         ("encoder.family=qwen_vl", ["encoder", "qwen_vl needs model", "folder"]),
         ("encoder.model=some/folder", ["encoder", "model ('some/folder')", "qwen_vl only", "minilm_vl"]),
         ("encoder.pooling=mean", ["pooling ('mean')", "qwen_vl only"]),

@@ -70,6 +70,7 @@ def models(lake: Lake) -> None:
         return path
 
     trained = {"variant": "base", "seed": 1, "step": 1, "epoch": 1, "config_hash": "h", "parameters": 1, "seconds": 1.0}
+    trained |= {"samples": 1, "peak_gib": 1.0}
     trained |= {f"{name}_version": 0 for name in ("samples", "items", "users")}
     scored = {"variant": "base", "seed": 1, "sample_id": "s", "user_idx": 1, "item_idx": 1, "label": 0.0, "score": 0.5}
     paths = {ds.isoformat(): folder("rankers", ds.isoformat(), "base", "model") for ds in NIGHTS}

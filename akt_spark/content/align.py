@@ -12,6 +12,7 @@ from akt_spark.content.encoders import EncoderSpec, encoder_spec
 from akt_spark.content.items import embed_catalogue
 from akt_spark.content.reading import reading_spec
 from akt_spark.content.registry import EncoderRecord
+from akt_spark.features.log import click_log
 from akt_spark.features.pairs import positives_until
 from akt_spark.stage import Context, Outcome
 
@@ -38,7 +39,7 @@ def run(ctx: Context) -> Outcome:
     if _reuse(ctx, "user", user_config_hash(ctx.config, item), notes) is None:
         train_users(ctx, item, raw, notes)
     last_day = ctx.config.split.train_end(ctx.ds)
-    positives = positives_until(ctx.lake.read("bronze.events"), last_day, ctx.config.alignment.pair_events)
+    positives = positives_until(click_log(ctx), last_day, ctx.config.alignment.pair_events)
     return Outcome(rows_in=positives.count(), rows_out=2, notes=notes)
 
 

@@ -21,6 +21,7 @@ from akt_spark.content.staged import HEAD, publish_tuned, stage_alignment
 from akt_spark.content.train_staged import train_staged
 from akt_spark.content.user_rows import held_out_user
 from akt_spark.errors import DataError
+from akt_spark.features.log import click_log
 from akt_spark.features.pairs import item_pairs, positives_until
 from akt_spark.stage import Context
 
@@ -84,7 +85,7 @@ def train_items(ctx: Context, raw: EncoderSpec, notes: list[str]) -> EncoderReco
 def mine_pairs(ctx: Context) -> dict[str, float]:
     """Writes the pairs of the training period, without those of users held out; returns which items they cover."""
     config, last_day = ctx.config.alignment, ctx.config.split.train_end(ctx.ds)
-    events = ctx.lake.read_rows("bronze.events")
+    events = click_log(ctx)
     positives = positives_until(events, last_day, config.pair_events).where(~held_out_user(ctx.config.interest))
     ctx.lake.overwrite(PAIRS, item_pairs(positives, config))
     known = events.where(events["ds"] <= last_day)

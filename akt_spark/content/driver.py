@@ -15,6 +15,7 @@ from akt_spark.content.prompt_data import PromptData
 from akt_spark.content.prompt_rows import daily_activity, day_number, item_label, leaf
 from akt_spark.content.registry import EncoderRecord
 from akt_spark.content.user_rows import held_out_user, item_vectors, user_inputs
+from akt_spark.features.log import click_log
 from akt_spark.features.pairs import positives_until
 from akt_spark.stage import Context
 
@@ -74,7 +75,7 @@ def prompt_data(ctx: Context, item: EncoderRecord, head: ProjectionHead) -> Prom
     clicks, people, items = _click_data(ctx, item, head)
     train_end, config = ctx.config.split.train_end(ctx.ds), ctx.config.interest
     wanted = ctx.spark.createDataFrame(people[["user_id"]], "user_id STRING")
-    events = ctx.lake.read("bronze.events").join(wanted, on="user_id", how="left_semi")
+    events = click_log(ctx).join(wanted, on="user_id", how="left_semi")
     counted = daily_activity(events, train_end, config.events).toPandas().sort_values(["user_id", "day"])
     activity = {
         user: rows[["day", "clicks", "buys"]].to_numpy(dtype=np.int64) for user, rows in counted.groupby("user_id")
@@ -96,7 +97,7 @@ def _click_data(
 ) -> tuple[ClickData, pd.DataFrame, pd.DataFrame]:
     """The data; and the rows of its users and items, which tell more."""
     config = ctx.config.interest
-    clicks = positives_until(ctx.lake.read("bronze.events"), ctx.config.split.train_end(ctx.ds), config.events)
+    clicks = positives_until(click_log(ctx), ctx.config.split.train_end(ctx.ds), config.events)
     raw = item_vectors(ctx, item.base_revision)
     users = user_inputs(ctx.lake.read_rows("bronze.users"), clicks, raw, config).where(F.size("history") >= 2)
     chosen = _sample(users, users.count(), config.max_users, "user_id").select(

@@ -21,6 +21,7 @@ from akt_spark.content.encoders.tuned import STATISTICS, TunedSpec
 from akt_spark.content.prompts import PROMPT_COLUMNS
 from akt_spark.content.registry import model_folder
 from akt_spark.content.statistics import item_statistics, statistics_hash, with_statistics
+from akt_spark.features.log import click_log
 from akt_spark.lake import Lake
 from akt_spark.stage import Context
 
@@ -41,7 +42,7 @@ def stage_alignment(ctx: Context, data: PairData, item_ids: pd.Series, spec: Enc
         The folder: the same one for the same data and configuration, so that a killed training goes on.
     """
     config, trained_until = ctx.config.alignment, ctx.config.split.train_end(ctx.ds)
-    told = item_statistics(ctx.lake.read("bronze.events"), trained_until) if config.statistics else None
+    told = item_statistics(click_log(ctx), trained_until) if config.statistics else None
     about = {
         "base": spec.revision,
         "trained_until": trained_until.isoformat(),

@@ -18,6 +18,7 @@ from akt_spark.content.prompt_users import encode_prompts
 from akt_spark.content.throughput import work_accumulator
 from akt_spark.content.user_rows import item_vectors, user_inputs, with_vectors
 from akt_spark.errors import DataError
+from akt_spark.features.log import click_log
 from akt_spark.features.pairs import positives_until
 from akt_spark.stage import Context
 
@@ -90,7 +91,7 @@ def _write(ctx: Context, encoder: registry.EncoderRecord, rows: DataFrame) -> No
 def _inputs(ctx: Context, spec: PromptSpec | None, vectors: DataFrame) -> DataFrame:
     """user_id, content_hash, history, told, and what else the model reads."""
     config = ctx.config.interest if spec is None else spec.config
-    train_end, events = ctx.config.split.train_end(ctx.ds), ctx.lake.read("bronze.events")
+    train_end, events = ctx.config.split.train_end(ctx.ds), click_log(ctx)
     clicks = positives_until(events, train_end, config.events)
     users = user_inputs(ctx.lake.read_rows("bronze.users"), clicks, vectors, config)
     return users if spec is None else prompt_inputs(users, events, config.events, train_end, config.days)

@@ -12,7 +12,7 @@ from akt_spark.evaluation.frozen import Frozen, frozen
 from akt_spark.evaluation.metrics import calibration_error, groups, ranked, slice_metrics, sliced, user_sums
 from akt_spark.evaluation.results import Results, metrics_by_key
 from akt_spark.evaluation.significance import Difference, differences, replicates
-from akt_spark.evaluation.slices import sample_slices
+from akt_spark.evaluation.slices import planted_slices, sample_slices
 from akt_spark.evaluation.wording import caveats, comparison_lines, verdicts
 from akt_spark.stage import Context, Outcome
 
@@ -71,7 +71,7 @@ def _check_pairing(ctx: Context, predictions: DataFrame, trained_on: Frozen) -> 
 def _measure(ctx: Context, predictions: DataFrame, trained_on: Frozen) -> tuple[list[Row], list[Difference]]:
     """Metrics and differences; as many as variants, seeds and slices, whatever the number of predictions."""
     config = ctx.config.evaluation
-    membership = sample_slices(trained_on.samples, trained_on.items, trained_on.users)
+    membership = _membership(ctx, trained_on)
     base_rate = trained_on.samples.where(F.col("split") == "train").agg(F.avg("label")).head()[0]
     names = groups(predictions)
     rows = ranked(sliced(predictions, membership, names)).persist()
@@ -85,6 +85,15 @@ def _measure(ctx: Context, predictions: DataFrame, trained_on: Frozen) -> tuple[
         rows.unpersist()
     values = {key: metric.value for key, metric in metrics_by_key(metrics).items()}
     return metrics, differences(resampled, values)
+
+
+def _membership(ctx: Context, trained_on: Frozen) -> DataFrame:
+    """sample_id, slices: a test sample may have several rows, with other slices each."""
+    known = (trained_on.samples, trained_on.items, trained_on.users)
+    membership = sample_slices(*known)
+    if not ctx.config.planted.share:
+        return membership
+    return membership.unionByName(planted_slices(*known, ctx.lake.read("bronze.planted")))
 
 
 def _write(ctx: Context, metrics: list[Row], found: list[Difference]) -> None:

@@ -46,7 +46,7 @@ def sliced(predictions: DataFrame, membership: DataFrame, names: DataFrame) -> D
 
     Args:
         predictions: serving.predictions of one run.
-        membership: `slices.sample_slices`.
+        membership: `slices.sample_slices`, and `slices.planted_slices` below it.
         names: `groups`.
     """
     rows = predictions.join(membership, on="sample_id", how="inner").select(

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from akt_spark.config import FeaturesConfig
 from akt_spark.features.follow import follow
+from akt_spark.features.log import known_of
 from akt_spark.lake import BuiltOn
 from akt_spark.stage import Context, Outcome
 
@@ -44,7 +45,7 @@ def _follow(ctx: Context, entity: str, outcome: Outcome) -> None:
 
     def rebuild(events: DataFrame, on: BuiltOn) -> None:
         nonlocal rows_of, events_of
-        lake.overwrite(table, activity_log(daily_counts(events, entity), entity), on=on)
+        lake.overwrite(table, activity_log(daily_counts(known_of(ctx, entity, events), entity), entity), on=on)
         rows_of, events_of = lake.read(table).count(), events.count()
 
     def extend(events: DataFrame, on: BuiltOn, until: date) -> None:

@@ -18,7 +18,8 @@ from pyspark.sql import functions as F
 
 from akt_spark.config import fingerprint
 from akt_spark.errors import AktError
-from akt_spark.features.events import EVENTS, events_until
+from akt_spark.features.events import EVENTS
+from akt_spark.features.log import cut_by, events_until
 from akt_spark.lake import BuiltOn, Lake
 from akt_spark.revision import source_revision
 from akt_spark.stage import Context
@@ -67,7 +68,7 @@ def follow(
 
     def work() -> None:
         nonlocal done
-        done = _once(ctx, table, fingerprint(parameters, _code()), rebuild, extend)
+        done = _once(ctx, table, fingerprint(parameters, cut_by(ctx), _code()), rebuild, extend)
 
     ctx.lake.register(table)
     ctx.lake.retried(table, work)
@@ -114,7 +115,7 @@ def _once(
             return f"{table}: added what is new since version {held.version} of {EVENTS} (day {held.until})"
         except Exception as error:
             why = _lost(error)
-    rebuild(events_until(lake, wanted.until, wanted.version), on)
+    rebuild(events_until(ctx, wanted.until, wanted.version), on)
     return f"{table}: rebuilt ({why})"
 
 

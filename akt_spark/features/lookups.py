@@ -8,9 +8,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from akt_spark.content.registry import current_revision
+from akt_spark.errors import ConfigError
 from akt_spark.features.activity import activity_vector, as_of
 from akt_spark.features.segments import segments
-from akt_spark.semantic.versions import published_version
+from akt_spark.semantic.versions import codebooks, published_version
 from akt_spark.stage import Context
 
 PROFILE_VALUES = 4
@@ -22,6 +23,7 @@ def lookup_rows(ctx: Context, entity: str) -> DataFrame:
 
     Raises:
         MissingInput: when there are no semantic IDs or embeddings yet.
+        ConfigError: when ``samples.codebooks`` names a codebook that is not there.
     """
     id_column, lake = f"{entity}_id", ctx.lake
     train_end = ctx.config.split.train_end(ctx.ds)
@@ -30,7 +32,8 @@ def lookup_rows(ctx: Context, entity: str) -> DataFrame:
     state = as_of(log, train_end).select(id_column, F.struct(*log.columns[1:]).alias("state"))
     activity = activity_vector(F.col("state"), F.lit(train_end + timedelta(days=1)), ctx.config.features)
     rows = segments(lake, entity, train_end, getattr(ctx.config.segments, entity))
-    for part in (state, catalogue, _codes(ctx, entity), _vectors(ctx, entity)):
+    others = [_other_codes(ctx)] if entity == "item" else []
+    for part in (state, catalogue, _codes(ctx, entity), _vectors(ctx, entity), *others):
         rows = rows.join(part, on=id_column, how="left")
     width = len(ITEM_ATTRIBUTES) if entity == "item" else PROFILE_VALUES
     return rows.join(lake.read(f"features.{entity}_index"), on=id_column, how="inner").select(
@@ -45,6 +48,7 @@ def lookup_rows(ctx: Context, entity: str) -> DataFrame:
         activity.alias("activity"),
         "codes",
         "codebook_version",
+        *(["other_codes"] if others else []),
         "vector",
     )
 
@@ -81,6 +85,24 @@ def _codes(ctx: Context, entity: str) -> DataFrame:
     version = published_version(ctx.lake, entity)
     ids = ctx.lake.read(f"semantic.{entity}_ids").where(F.col("codebook_version") == version)
     return ids.select(f"{entity}_id", "codes", "codebook_version")
+
+
+def _other_codes(ctx: Context) -> DataFrame:
+    """item_id, other_codes MAP: codes in the codebooks of `samples.codebooks`, by their names there.
+
+    Raises:
+        ConfigError: when one of them is not there.
+    """
+    wanted = ctx.config.samples.codebooks
+    known = codebooks(ctx.lake, "item")
+    for name, version in wanted.items():
+        if version not in known:
+            raise ConfigError(f"samples.codebooks.{name}: no item codebook '{version}'; there are {', '.join(known)}")
+    names = F.create_map(*(F.lit(text) for name, version in wanted.items() for text in (version, name)))
+    name = F.element_at(names, F.col("codebook_version")) if wanted else F.lit(None).cast("string")
+    ids = ctx.lake.read("semantic.item_ids").where(F.col("codebook_version").isin(*wanted.values()))
+    entry = F.struct(name.alias("name"), "codes")
+    return ids.groupBy("item_id").agg(F.map_from_entries(F.collect_list(entry)).alias("other_codes"))
 
 
 def _vectors(ctx: Context, entity: str) -> DataFrame:

@@ -14,12 +14,13 @@ proportion to its weight then. No day ever needs its own table of all items.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from itertools import accumulate
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from akt_spark.features.activity import COUNTS
+from akt_spark.features.activity import COUNTS, activity_log, as_of, daily_counts
 
 POPULARITY_EXPONENT = 0.75
 UNITS = 1000  # of weight in one; whole numbers add up to the same sum in any order
@@ -61,6 +62,27 @@ def popularity_gains(item_activity: DataFrame, positive_events: Sequence[str]) -
     before = F.lag("total", 1, 0).over(Window.partitionBy("item_id").orderBy("day"))
     totals = item_activity.select("item_id", F.col("ds").alias("day"), weight.alias("total"))
     return totals.select("item_id", "day", (F.col("total") - before).alias("weight")).where(F.col("weight") > 0)
+
+
+def planted_activity(log: DataFrame, events: DataFrame, until: date) -> DataFrame:
+    """The activity of items from which negatives are drawn: cut in training, and afterwards as if nothing were planted.
+
+    So in training a planted item is drawn like any item with its events, and in the test like any item that it is:
+    without its negatives, there would be nothing to tell its positives from.
+
+    Args:
+        log: rows of ``features.item_activity``.
+        events: the log before anything is cut.
+        until: the last day of the training period.
+
+    Returns:
+        The columns of ``log``. From the day ``until`` on, counts are those of ``events``.
+    """
+    whole = activity_log(daily_counts(events, "item"), "item")
+    at_the_end = as_of(whole, until).withColumn("ds", F.lit(until))
+    later = at_the_end.unionByName(whole.where(F.col("ds") > F.lit(until)))
+    later = later.withColumn("first_ds", F.greatest("first_ds", F.lit(until)))  # no item is live earlier than it was
+    return log.where(F.col("ds") < F.lit(until)).unionByName(later.select(log.columns))
 
 
 def with_sampled_negatives(positives: DataFrame, gains: DataFrame, per_positive: int, seed: int) -> DataFrame:

@@ -10,10 +10,11 @@ from akt_spark.config import FeaturesConfig, SamplesConfig
 from akt_spark.errors import DataError
 from akt_spark.features.activity import ENTITIES
 from akt_spark.features.blocks import block_counts, placed_in_blocks
-from akt_spark.features.events import events_until
+from akt_spark.features.events import EVENTS
 from akt_spark.features.labels import labelled_impressions
+from akt_spark.features.log import events_until, known_of
 from akt_spark.features.lookups import lookup_rows
-from akt_spark.features.negatives import popularity_gains, uniform_gains, with_sampled_negatives
+from akt_spark.features.negatives import planted_activity, popularity_gains, uniform_gains, with_sampled_negatives
 from akt_spark.features.point_in_time import with_features
 from akt_spark.lake import Lake
 from akt_spark.stage import Context, Outcome
@@ -32,16 +33,19 @@ def run(ctx: Context) -> Outcome:
             no test samples, or an active id has no index.
     """
     config, lake = ctx.config, ctx.lake
-    events = events_until(lake, ctx.ds)
+    events = events_until(ctx, ctx.ds)
     rows = _rows_per_split(ctx, events)
     logs = {entity: lake.read(f"features.{entity}_activity") for entity in ENTITIES}
     indices = {entity: lake.read(f"features.{entity}_index") for entity in ENTITIES}
     _check_indexed(logs, indices)
     lookups = {entity: lookup_rows(ctx, entity) for entity in ENTITIES}  # a missing input shows before the long work
-    labelled = labelled_events(events, logs["item"], lake.read("bronze.items"), config.samples, config.features)
+    labelled = labelled_events(
+        events, _drawn_from(ctx, logs["item"]), lake.read("bronze.items"), config.samples, config.features
+    )
     if config.samples.negatives != "impressions":
         labelled = labelled.persist(StorageLevel.DISK_ONLY)  # drawn once; its days and ids are asked for before it is
-    samples = sample_features(labelled, events, logs, indices, config.features).withColumn("split", _split(ctx))
+    known = known_of(ctx, "user", events)
+    samples = sample_features(labelled, known, logs, indices, config.features).withColumn("split", _split(ctx))
     blocks = block_counts(rows, config.samples.block_rows, FILES_PER_RANK * config.training.ranks)
     try:
         lake.overwrite("training.samples", placed_in_blocks(samples, blocks, config.samples.seed))
@@ -57,6 +61,14 @@ def run(ctx: Context) -> Outcome:
     )
 
 
+def _drawn_from(ctx: Context, item_activity: DataFrame) -> DataFrame:
+    """The activity by which items are drawn as negatives."""
+    if not ctx.config.planted.share:
+        return item_activity
+    events = ctx.lake.read(EVENTS).where(F.col("ds") <= F.lit(ctx.ds))
+    return planted_activity(item_activity, events, ctx.config.split.train_end(ctx.ds))
+
+
 def labelled_events(
     events: DataFrame, item_activity: DataFrame, catalogue: DataFrame, config: SamplesConfig, features: FeaturesConfig
 ) -> DataFrame:
@@ -64,7 +76,7 @@ def labelled_events(
 
     Args:
         events: rows with the columns of ``bronze.events``.
-        item_activity: rows of ``features.item_activity``.
+        item_activity: rows of ``features.item_activity``, by which negatives are drawn.
         catalogue: rows of ``bronze.items``.
         config: where negatives come from.
         features: the click window.

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from akt_spark.config import FeaturesConfig
 from akt_spark.features.events import LAST, position
 from akt_spark.features.follow import follow
+from akt_spark.features.log import known_of
 from akt_spark.lake import BuiltOn
 from akt_spark.stage import Context, Outcome
 
@@ -27,7 +28,7 @@ def run(ctx: Context) -> Outcome:
     features, lake, outcome = ctx.config.features, ctx.lake, Outcome()
 
     def rebuild(events: DataFrame, on: BuiltOn) -> None:
-        lake.overwrite(TABLE, user_sequences(events, features), on=on)
+        lake.overwrite(TABLE, user_sequences(known_of(ctx, "user", events), features), on=on)
         outcome.rows_in, outcome.rows_out = events.count(), lake.read(TABLE).count()
 
     def extend(events: DataFrame, on: BuiltOn, _: date) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ class EntityLookup:
         impressions: (N,) int64, in the training period.
         role: (N,) int64: NONE, STUDENT or TEACHER.
         vector: (N, D) float, content vector, zeros where there is none.
+        other_codes: by name (N, L') int64, likewise in other codebooks.
     """
 
     attributes: Tensor
@@ -32,9 +34,11 @@ class EntityLookup:
     impressions: Tensor
     role: Tensor
     vector: Tensor
+    other_codes: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)}
+        named = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "other_codes"}
+        lengths = {name: len(values) for name, values in (named | dict(self.other_codes)).items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"every tensor of a lookup has one row an id, but the rows are {lengths}")
         if self.codes.ndim != 2 or self.codes.shape[1] == 0:
@@ -73,6 +77,18 @@ class EntityLookup:
             parent = row
         return torch.stack(rows, 1)
 
+    def taught(self, rows: Tensor) -> Tensor:
+        """Which rows a teacher shares, of a table (P,) that `prefixes` or `level_codes` (N, L) index: (P,) bool."""
+        shared = torch.bincount(rows[self.role == TEACHER].flatten(), minlength=int(rows.max()) + 1) > 0
+        shared[0] = False
+        return shared
+
+    def with_codes(self, name: str) -> EntityLookup:
+        """The same ids with the codes of a name: ``semantic``, ``random``, or another codebook where there is one."""
+        if name == "random":
+            return self.with_random_codes()
+        return replace(self, codes=self.other_codes[name]) if name in self.other_codes else self
+
     def with_random_codes(self) -> EntityLookup:
         """The same codes dealt to other ids, for the control without semantics: every cluster keeps its size."""
         coded = (self.codes[:, 0] >= 0).nonzero()[:, 0]
@@ -80,3 +96,10 @@ class EntityLookup:
         codes = self.codes.clone()
         codes[coded] = self.codes[coded[order]]
         return replace(self, codes=codes)
+
+
+def distinct(*ids: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Distinct ids (U,), so that each is looked up once, and for every argument the rows of its ids, in its shape."""
+    found, row = torch.unique(torch.cat([part.flatten() for part in ids]), return_inverse=True)
+    rows = row.split([part.numel() for part in ids])
+    return found, [part.view(like.shape) for part, like in zip(rows, ids, strict=True)]

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from akt_spark.errors import SourceError
 from akt_spark.features.ids import extend_index
+from akt_spark.features.planted import plant
 from akt_spark.lake import BuiltOn, Lake, Table
 from akt_spark.sources.accounts import Tally, quarantine, tally
 from akt_spark.sources.gate import check_gate
@@ -29,7 +30,9 @@ def run(ctx: Context) -> Outcome:
 
     Raises:
         SourceError: raw files are missing, damaged or empty, lack a column, or hold no acceptable row.
-        DataError: the data gate is closed; rejected rows are in the quarantine, and nothing else was written.
+        DataError: the data gate is closed; rejected rows are in the quarantine, and nothing else was written. Or too
+            few ids have enough events for ``planted``.
+        ConfigError: ``planted`` asks for a lake of its own.
     """
     config = ctx.config.ingest
     with raw_data(ctx.spark, ctx.config, ctx.ds) as raw:
@@ -66,6 +69,7 @@ def _load(ctx: Context, judged: dict[str, DataFrame], events: DataFrame, first_d
     indexed_items = extend_index(lake, "item", catalogue.union(strangers))
     indexed_users = extend_index(lake, "user", lake.read("bronze.users"))
     new_events = lake.insert_new("bronze.events", events, first_day)
+    planted = plant(ctx)
 
     notes = [
         f"events up to {ctx.ds}: {tallies['events']}; {new_events:,} new",
@@ -73,6 +77,7 @@ def _load(ctx: Context, judged: dict[str, DataFrame], events: DataFrame, first_d
         f"users: {tallies['users']}; {new_users:,} new (with those of the events), {changed_users:,} changed",
         f"index: {indexed_items:,} items and {indexed_users:,} users added",
         *gated,
+        *planted,
     ]
     for name, kind in tallies.items():
         notes.extend(f"quarantined {count:,} {name}: {why}" for why, count in kind.rejected.items())

@@ -6,19 +6,28 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from copy import copy
+from datetime import timedelta
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from akt_spark.errors import AktError
 
+GROUPS_WANTED = {"HOROVOD_DYNAMIC_PROCESS_SETS": "1"}  # environment of ranks; every exchange takes a little longer
+PATIENCE = timedelta(days=1)  # at the end, ranks wait for a group that still trains; a dead one is noticed at once
+
 
 class Communicator(Protocol):
-    """The collectives of a training. Every rank must call the same ones in the same order."""
+    """The collectives of a training. Every rank must call the same ones in the same order.
+
+    Tensors may lie on a GPU, all of a call on the same one; results lie where the arguments do.
+    """
 
     rank: int
     world: int
+    local_rank: int  # among the ranks of its machine
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replaces dense tensors of one dtype by their mean over the ranks, in one exchange."""
@@ -32,12 +41,16 @@ class Communicator(Protocol):
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Overwrites tensors with those of rank 0."""
 
+    def split(self, groups: int) -> Communicator:
+        """The communicator of this rank's group: neighbouring ranks, in as many groups of equal size."""
+
 
 class InlineCommunicator:
     """One rank, alone in its process."""
 
     rank = 0
     world = 1
+    local_rank = 0
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Nothing to do."""
@@ -53,12 +66,17 @@ class InlineCommunicator:
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Nothing to do."""
 
+    def split(self, groups: int) -> Communicator:
+        """A rank alone is a group."""
+        return self
+
 
 class _Ranks(ABC):
     """What is the same whoever carries the messages."""
 
     rank: int
     world: int
+    local_rank: int
 
     @abstractmethod
     def _mean(self, tensor: Tensor) -> Tensor:
@@ -67,6 +85,19 @@ class _Ranks(ABC):
     @abstractmethod
     def gather(self, tensor: Tensor) -> Tensor:
         """See `Communicator`."""
+
+    @abstractmethod
+    def _grouped(self, groups: Sequence[list[int]]) -> Communicator:
+        """The communicator of the group that holds this rank, by ranks; all ranks name all groups."""
+
+    def split(self, groups: int) -> Communicator:
+        """A group of one rank has nobody to talk to."""
+        size = self.world // groups
+        if groups == 1:
+            return self
+        if size == 1:
+            return InlineCommunicator()
+        return self._grouped([list(range(first, first + size)) for first in range(0, self.world, size)])
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """One exchange of all tensors, laid end to end."""
@@ -78,14 +109,17 @@ class _Ranks(ABC):
     def average_sparse(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Two gathers for all tables: how many rows and which, and their values."""
         local = [gradient.coalesce() for gradient in gradients]
-        counts = torch.tensor([gradient.indices().shape[1] for gradient in local])
+        counts = torch.tensor([gradient.indices().shape[1] for gradient in local], device=local[0].device)
         rows = self.gather(torch.cat([counts, *(gradient.indices()[0] for gradient in local)]))
         values = self.gather(torch.cat([gradient.values().reshape(-1) for gradient in local]))
         return _merge(rows, values, [gradient.shape for gradient in local], self.world)
 
 
 class HorovodCommunicator(_Ranks):
-    """One of the ranks that Horovod started. The collectives have fixed names, so that Horovod caches their plans."""
+    """One of the ranks that Horovod started. The collectives have fixed names, so that Horovod caches their plans.
+
+    A Horovod that was built without NCCL carries what lies on a GPU through main memory.
+    """
 
     def __init__(self) -> None:
         import horovod.torch as hvd
@@ -93,52 +127,90 @@ class HorovodCommunicator(_Ranks):
         os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", "300")  # 30 are short on a busy machine
         hvd.init()
         self._hvd = hvd
-        self.rank: int = hvd.rank()
-        self.world: int = hvd.size()
+        self.local_rank: int = hvd.local_rank()
+        self._carries_gpu = bool(hvd.nccl_built())
+        self._join(hvd.global_process_set)
+
+    def _join(self, ranks: Any) -> None:
+        """From here on, collectives are those of a process set."""
+        self._set = ranks
+        self.rank: int = ranks.rank()
+        self.world: int = ranks.size()
+
+    def _grouped(self, groups: Sequence[list[int]]) -> Communicator:
+        """Horovod must have been started with `GROUPS_WANTED`."""
+        sets = [self._hvd.add_process_set(ranks) for ranks in groups]
+        group = copy(self)
+        group._join(next(ranks for ranks in sets if ranks.included()))
+        return group
+
+    def _carried(self, tensor: Tensor) -> Tensor:
+        return tensor.detach() if self._carries_gpu else tensor.detach().cpu()
 
     def _mean(self, tensor: Tensor) -> Tensor:
-        return self._hvd.allreduce(tensor, op=self._hvd.Average, name=f"average.{tensor.dtype}.{len(tensor)}")
+        name = f"average.{tensor.dtype}.{len(tensor)}"
+        mean = self._hvd.allreduce(self._carried(tensor), op=self._hvd.Average, name=name, process_set=self._set)
+        return mean.to(tensor.device)
 
     def gather(self, tensor: Tensor) -> Tensor:
         """An allgather along the first dimension."""
-        return self._hvd.allgather(tensor.detach(), name=f"gather.{tensor.dtype}.{tuple(tensor.shape[1:])}")
+        name = f"gather.{tensor.dtype}.{tuple(tensor.shape[1:])}"
+        return self._hvd.allgather(self._carried(tensor), name=name, process_set=self._set).to(tensor.device)
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """A broadcast of every tensor."""
+        first = self._set.ranks[0]
         for number, tensor in enumerate(tensors):
-            self._hvd.broadcast_(tensor.detach(), root_rank=0, name=f"broadcast.{number}")
+            carried = self._carried(tensor)
+            self._hvd.broadcast_(carried, first, name=f"broadcast.{number}", process_set=self._set)
+            tensor.detach().copy_(carried)
 
 
 class TorchCommunicator(_Ranks):
-    """One of the ranks that PySpark's TorchDistributor started."""
+    """One of the ranks that PySpark's TorchDistributor started: gloo between CPUs, NCCL between GPUs."""
 
     def __init__(self) -> None:
         import torch.distributed as dist
 
-        dist.init_process_group("gloo")
+        gpus = torch.cuda.is_available() and dist.is_nccl_available()
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
         self._dist = dist
-        self.rank: int = dist.get_rank()
-        self.world: int = dist.get_world_size()
+        self.local_rank = int(os.environ["LOCAL_RANK"])
+        self._join(dist.group.WORLD)
+
+    def _join(self, group: Any) -> None:
+        """From here on, collectives are those of a group."""
+        self._group = group
+        self.rank: int = self._dist.get_rank(group)
+        self.world: int = self._dist.get_world_size(group)
+
+    def _grouped(self, groups: Sequence[list[int]]) -> Communicator:
+        made = [self._dist.new_group(ranks) for ranks in groups]
+        group = copy(self)
+        group._join(made[self.rank // len(groups[0])])
+        return group
 
     def _mean(self, tensor: Tensor) -> Tensor:
-        self._dist.all_reduce(tensor)
+        self._dist.all_reduce(tensor, group=self._group)
         return tensor / self.world
 
     def gather(self, tensor: Tensor) -> Tensor:
         """Lengths first, then tensors that are padded to the longest."""
-        tensor, lengths = tensor.detach(), [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
-        self._dist.all_gather(lengths, torch.tensor([len(tensor)]))
+        tensor = tensor.detach()
+        length = torch.tensor([len(tensor)], device=tensor.device)
+        lengths = [torch.zeros_like(length) for _ in range(self.world)]
+        self._dist.all_gather(lengths, length, group=self._group)
         longest = int(max(lengths))
         padded = tensor.new_zeros((longest, *tensor.shape[1:]))
         padded[: len(tensor)] = tensor
         parts = [torch.empty_like(padded) for _ in range(self.world)]
-        self._dist.all_gather(parts, padded)
+        self._dist.all_gather(parts, padded, group=self._group)
         return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """A broadcast of every tensor."""
         for tensor in tensors:
-            self._dist.broadcast(tensor.detach(), src=0)
+            self._dist.broadcast(tensor.detach(), group_src=0, group=self._group)
 
 
 def _merge(rows: Tensor, values: Tensor, shapes: Sequence[torch.Size], world: int) -> list[Tensor]:
@@ -154,7 +226,7 @@ def _merge(rows: Tensor, values: Tensor, shapes: Sequence[torch.Size], world: in
             entries[table].append(values[value : value + count * shape[1]].view(count, shape[1]))
             row, value = row + count, value + count * shape[1]
     return [
-        torch.sparse_coo_tensor(torch.cat(where)[None], torch.cat(what) / world, shape).coalesce()
+        torch.sparse_coo_tensor(torch.cat(where)[None], torch.cat(what) / world, shape, device=values.device).coalesce()
         for where, what, shape in zip(indices, entries, shapes, strict=True)
     ]
 
@@ -167,7 +239,7 @@ def require_equal(communicator: Communicator, tensors: Sequence[Tensor]) -> None
     """
     digest = hashlib.sha256()
     for tensor in tensors:
-        digest.update(tensor.detach().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     mine = torch.tensor([int.from_bytes(digest.digest()[:8], "big", signed=True)])
     if len(torch.unique(communicator.gather(mine))) > 1:
         raise AktError("the ranks ended with different weights: the training is not usable; please report this")

@@ -11,12 +11,20 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from typing import Any, Literal, TextIO
 
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from akt_spark.errors import AktError, ConfigError, DataError
-from akt_spark.training.exchange import Communicator, HorovodCommunicator, InlineCommunicator, TorchCommunicator
+from akt_spark.training.exchange import (
+    GROUPS_WANTED,
+    Communicator,
+    HorovodCommunicator,
+    InlineCommunicator,
+    TorchCommunicator,
+)
 
 ERROR_MARK = "akt_spark-error:"
 ERRORS = {error.exit_code: error for error in (AktError, ConfigError, DataError)}
@@ -29,6 +37,7 @@ def launch(
     args: Sequence[Any],
     num_proc: int,
     backend: Literal["horovod", "torch", "inline"] = "horovod",
+    groups: int = 1,
 ) -> list[Any]:
     """Calls ``train_fn(communicator, *args)`` on every rank and returns the results in rank order.
 
@@ -39,7 +48,9 @@ def launch(
         train_fn: an importable function.
         args: its arguments after the communicator.
         num_proc: ranks; with ``inline`` there is always one.
-        backend: ``horovod``, ``torch`` (PySpark's TorchDistributor, gloo), or ``inline`` for debugging.
+        backend: ``horovod``, ``torch`` (PySpark's TorchDistributor, with GPUs where Spark's tasks have them), or
+            ``inline`` for debugging.
+        groups: into how many groups ``train_fn`` will split the ranks.
 
     Raises:
         ConfigError: when Spark cannot run all ranks at once.
@@ -49,11 +60,14 @@ def launch(
         return [train_fn(InlineCommunicator(), *args)]
     _require_slots(spark, num_proc)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    start = {"horovod": _on_horovod, "torch": _on_torch}[backend]
+    environment = GROUPS_WANTED if 1 < groups < num_proc else {}
+    start = {"horovod": partial(_on_horovod, environment=environment), "torch": _on_torch}[backend]
     return start(train_fn, tuple(args), num_proc)
 
 
-def _on_horovod(train_fn: Callable[..., Any], args: tuple[Any, ...], num_proc: int) -> list[Any]:
+def _on_horovod(
+    train_fn: Callable[..., Any], args: tuple[Any, ...], num_proc: int, environment: dict[str, str]
+) -> list[Any]:
     import horovod.spark
 
     errors = _LastLines()
@@ -65,6 +79,7 @@ def _on_horovod(train_fn: Callable[..., Any], args: tuple[Any, ...], num_proc: i
                 num_proc=num_proc,
                 use_gloo=True,
                 executable=os.environ["PYSPARK_PYTHON"],
+                env=dict(environment),
                 stdout=_Live(),
                 stderr=errors,
                 verbose=0,
@@ -77,7 +92,8 @@ def _on_torch(train_fn: Callable[..., Any], args: tuple[Any, ...], num_proc: int
     from pyspark.ml.torch.distributor import TorchDistributor
 
     errors = _LastLines()
-    distributor = TorchDistributor(num_processes=num_proc, local_mode=False, use_gpu=False)
+    gpus = SparkContext.getOrCreate().getConf().get("spark.task.resource.gpu.amount")
+    distributor = TorchDistributor(num_processes=num_proc, local_mode=False, use_gpu=gpus is not None)
     try:
         with redirect_stdout(_Both(sys.stdout, errors)):  # where it shows what ranks print
             return distributor.run(_torch_main, train_fn, args)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -15,6 +16,7 @@ from akt_spark.ranker.lookup import NONE, STUDENT, TEACHER, EntityLookup
 
 ROLES = {"none": NONE, "student": STUDENT, "teacher": TEACHER}
 COLUMNS = ("idx", "attributes", "category", "codes", "activity", "impressions", "role", "vector")
+OTHER_CODES = "other_codes"
 
 
 def load_lookup(files: Sequence[str], entity: Literal["item", "user"]) -> EntityLookup:
@@ -27,7 +29,8 @@ def load_lookup(files: Sequence[str], entity: Literal["item", "user"]) -> Entity
         DataError: when semantic IDs, vectors or attributes have different lengths.
     """
     paths = [file.removeprefix("file://") for file in files]
-    table = pa.concat_tables([pq.read_table(path, columns=list(COLUMNS), partitioning=None) for path in paths])
+    columns = [*COLUMNS, *([OTHER_CODES] if entity == "item" else [])]
+    table = pa.concat_tables([pq.read_table(path, columns=columns, partitioning=None) for path in paths])
     idx = table.column("idx").to_numpy()
     size = int(idx.max()) + 1
 
@@ -39,10 +42,13 @@ def load_lookup(files: Sequence[str], entity: Literal["item", "user"]) -> Entity
     def scalars(name: str) -> torch.Tensor:
         return place(table.column(name).to_numpy().astype(np.int64), idx)
 
-    def lists(name: str, dtype: type[np.generic], fill: int = 0) -> torch.Tensor:
-        present, values = _matrix(table.column(name), f"training.{entity}s.{name}")
+    def lists(name: str, dtype: type[np.generic], fill: int = 0, key: str | None = None) -> torch.Tensor:
+        column = table.column(name)
+        column = column if key is None else pc.map_lookup(column, pa.scalar(key), "first")
+        present, values = _matrix(column, f"training.{entity}s.{name}")
         return place(values.astype(dtype), idx[present], fill)
 
+    others = _keys(table.column(OTHER_CODES)) if OTHER_CODES in columns else []
     roles = table.column("role").to_pandas().map(ROLES).to_numpy(np.int64)
     return EntityLookup(
         attributes=lists("attributes", np.int64),
@@ -52,7 +58,13 @@ def load_lookup(files: Sequence[str], entity: Literal["item", "user"]) -> Entity
         impressions=scalars("impressions"),
         role=place(roles, idx),
         vector=lists("vector", np.float32),
+        other_codes={name: lists(OTHER_CODES, np.int64, fill=-1, key=name) for name in others},
     )
+
+
+def _keys(column: pa.ChunkedArray) -> list[str]:
+    """Keys that a column of maps has."""
+    return sorted({key for chunk in column.chunks for key in chunk.keys.unique().to_pylist()})
 
 
 def _one_level_at_least(codes: torch.Tensor) -> torch.Tensor:

@@ -3,17 +3,18 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from math import ceil, expm1
 
 import pyarrow.parquet as pq
 import pytest
+from by_hand import TRAIN_END, write_semantic_and_content
 from deltalake import DeltaTable
 from oracle import Oracle, differences
 from pyspark.sql import functions as F
 
 from akt_spark.conf_file import load
-from akt_spark.errors import DataError, MissingInput
+from akt_spark.errors import ConfigError, DataError, MissingInput
 from akt_spark.features import activity, samples
 from akt_spark.features.activity import ENTITIES, activity_log, daily_counts
 from akt_spark.features.blocks import block_counts, placed_in_blocks
@@ -22,7 +23,7 @@ from akt_spark.features.lookups import ITEM_ATTRIBUTES, lookup_rows
 from akt_spark.lake import Lake
 from akt_spark.stage import Context, Outcome
 
-DS, TRAIN_END = date(2024, 1, 31), date(2024, 1, 25)
+DS = date(2024, 1, 31)
 LENGTH, BLOCK_ROWS = 6, 100
 FEATURES = ("day", "user_idx", "item_idx", "history_length", "history", "user_activity", "item_activity")
 
@@ -99,41 +100,6 @@ def world(spark, tmp_path_factory, frame, events) -> Context:
     return Context(spark, lake, config, DS, "run")
 
 
-def write_semantic_and_content(lake: Lake) -> None:
-    """Item i0 and user u0 have codes and a vector; other codebooks and the encoder before must not be read."""
-
-    def write(table: str, rows: list[dict]) -> None:
-        lake.overwrite(table, lake.spark.createDataFrame(rows, lake.schema(table)))
-
-    books = {"old": "retired", "now": "published", "next": "candidate"}
-    book = {"quantizer": "rqvae", "sizes": [4], "path": "p", "encoder_revision": "r", "config_hash": "h"}
-    of_book = [book | {"codebook_version": version, "status": status} for version, status in books.items()]
-    encoder = {"stage": "aligned", "family": "minilm_vl", "dim": 2, "config_hash": "h", "status": "registered"}
-    days = {"before": TRAIN_END - timedelta(days=3), "good": TRAIN_END}
-    both = ("item", "user")
-    write("semantic.codebooks", [row | {"entity": e, "fitted_ds": TRAIN_END} for e in both for row in of_book])
-    write(
-        "content.encoders",
-        [
-            encoder
-            | {"revision": f"{e}-{n}", "entity": e, "trained_until": day, "ds": day, "chosen_at": datetime.now(UTC)}
-            for e in both
-            for n, day in days.items()
-        ],
-    )
-    for entity in both:
-        first = {f"{entity}_id": f"{entity[0]}0", "content_hash": "h"}
-        codes = {"old": [3, 3], "now": [1, 2], "next": [0, 0]}
-        sid = first | {"sid": "s", "offset_codes": [0, 4], "distance": 0.5, "margin": 0.5, "assigned_ds": TRAIN_END}
-        write(f"semantic.{entity}_ids", [sid | {"codebook_version": v, "codes": c} for v, c in codes.items()])
-        vector = first | {"as_of": TRAIN_END} | ({"clicks": 1} if entity == "user" else {})
-        vectors = {"before": [8.0, 0.0], "good": [0.5, 0.25]}
-        write(
-            f"content.{entity}_embeddings",
-            [vector | {"revision": f"{entity}-{name}", "vector": v} for name, v in vectors.items()],
-        )
-
-
 @pytest.fixture(scope="module")
 def built(world) -> Built:
     return read(world.lake, samples.run(world))
@@ -199,6 +165,33 @@ def test_no_feature_of_a_sample_changes_with_events_at_or_after_a_cut(world, bui
     assert set(found) != set(built.samples)  # the change did reach the samples after the cut
 
 
+def test_without_the_events_after_training_no_feature_of_a_training_sample_changes(world, built, events, frame):
+    """Neither what a sample holds nor what the ranker looks up for its user and item."""
+    known = frame([event for event in events if event.event_time.date() <= TRAIN_END])
+    logs = {entity: activity_log(daily_counts(known, entity), entity) for entity in ENTITIES}
+    indices = {entity: world.lake.read(f"features.{entity}_index") for entity in ENTITIES}
+    features = world.config.features
+    labelled = labelled_impressions(known, features.click_window_minutes).select(*samples.IDENTITY, "label")
+    rows = samples.sample_features(labelled, known, logs, indices, features).collect()
+    train = {key: row for key, row in built.samples.items() if row["split"] == "train"}
+    assert {row["sample_id"]: [row[name] for name in FEATURES] for row in rows} == {
+        key: [row[name] for name in FEATURES] for key, row in train.items()
+    }
+    tables = {entity: f"features.{entity}_activity" for entity in ENTITIES}
+    whole = {entity: world.lake.read(table).collect() for entity, table in tables.items()}
+    try:
+        for entity, table in tables.items():
+            world.lake.overwrite(table, logs[entity])
+        found = {
+            entity: {row[f"{entity}_id"]: row.asDict() for row in lookup_rows(world, entity).collect()}
+            for entity in ENTITIES
+        }
+    finally:
+        for entity, table in tables.items():
+            world.lake.overwrite(table, world.spark.createDataFrame(whole[entity], world.lake.schema(table)))
+    assert found == {"item": built.items, "user": built.users}
+
+
 def test_a_file_is_one_row_group_of_one_split_and_of_about_a_block(built):
     assert set(built.row_groups) == {1}
     splits = [{row["split"] for row in file} for file in built.files]
@@ -252,6 +245,19 @@ def test_look_ups_hold_every_id_of_the_index_as_of_the_end_of_training(built, ev
         clicks, age = activity_counts(row["activity"])
         assert row["clicks"] == clicks == sum(e.event_type == "click" for e in seen)
         assert age == (max((TRAIN_END - min(e.event_time.date() for e in seen)).days + 1, 0) if seen else 0)
+
+
+def test_look_ups_hold_codes_of_the_codebooks_that_are_asked_for(world):
+    def other_codes(**named: str) -> dict:
+        samples = world.config.samples.model_copy(update={"codebooks": named})
+        ctx = replace(world, config=world.config.model_copy(update={"samples": samples}))
+        return {row["item_id"]: row["other_codes"] for row in lookup_rows(ctx, "item").collect()}
+
+    found = other_codes(before="old", candidate="next")
+    assert found["i0"] == {"before": [3, 3], "candidate": [0, 0]} and found["i1"] is None
+    assert set(other_codes().values()) == {None}
+    with pytest.raises(ConfigError, match=r"samples\.codebooks\.x: no item codebook 'lost'; there are .*next"):
+        other_codes(x="lost")
 
 
 @pytest.mark.parametrize("entity", ["item", "user"])

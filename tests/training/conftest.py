@@ -21,6 +21,7 @@ from akt_spark.training.plan import Plan, Training
 from akt_spark.training.samples import Block, checksum
 
 USERS, ITEMS, HISTORY = 20, 30, 6
+OTHER_CODES = pa.map_(pa.string(), pa.list_(pa.int32()))
 TINY = ModelConfig(
     dim=4,
     hidden=[8],
@@ -82,6 +83,7 @@ def lookup_table(size: int, entity: str) -> pa.Table:
             "codes": pa.array([c if k else None for c, k in zip(codes, known, strict=True)], pa.list_(pa.int32())),
             "vector": pa.array([v if k else None for v, k in zip(vectors, known, strict=True)], pa.list_(pa.float32())),
         }
+        | ({"other_codes": pa.nulls(size - 1, OTHER_CODES)} if entity == "item" else {})
     )
 
 
@@ -118,7 +120,7 @@ def plan(tmp_path: Path) -> Plan:
     """One tiny AKT-Rec: 3 epochs of 5 steps of 32 samples."""
     for entity, size in (("item", ITEMS), ("user", USERS)):
         pq.write_table(lookup_table(size, entity), tmp_path / f"{entity}s.parquet")
-    training = Training("akt_rec", 7, TINY, str(tmp_path / "akt_rec"), fingerprint("tiny"))
+    training = Training("akt_rec", 7, TINY, str(tmp_path / "akt_rec"), fingerprint("tiny"), code="")
     return Plan(
         trainings=(training,),
         settings=TrainingConfig(

@@ -49,6 +49,18 @@ def test_no_semantic_ids_at_all_still_give_one_level(tmp_path) -> None:
     assert load_lookup(write(tmp_path, table), "item").codes.tolist() == [[-1]] * 4
 
 
+def test_codes_of_other_codebooks_are_found_by_name(tmp_path) -> None:
+    table = lookup_table(6, "item").drop_columns("other_codes")
+    maps = [{"kmeans": [7, 8, 9], "category": [1]}, None, {"category": [4]}, {"kmeans": [1, 2, 3]}, {}]
+    column = pa.array([m and list(m.items()) for m in maps], pa.map_(pa.string(), pa.list_(pa.int32())))
+    table = table.append_column("other_codes", column)
+    other = load_lookup(write(tmp_path, table.slice(2), table.slice(0, 2)), "item").other_codes
+    assert {name: codes.tolist() for name, codes in other.items()} == {
+        "kmeans": [[-1] * 3, [7, 8, 9], [-1] * 3, [-1] * 3, [1, 2, 3], [-1] * 3],
+        "category": [[-1], [1], [-1], [4], [-1], [-1]],
+    }
+
+
 def test_lists_of_different_lengths_are_refused(tmp_path) -> None:
     table, other = lookup_table(4, "item"), lookup_table(4, "item")
     wide = lists(np.zeros((3, 3), dtype=np.int32))

@@ -133,6 +133,15 @@ def test_rates_rise_over_the_warm_up(plan) -> None:
     assert seen == [pytest.approx(rates) for rates in expected]
 
 
+def test_a_variant_may_have_rates_of_its_own(plan) -> None:
+    trainer = trainer_of(plan, id_learning_rate=0.4)
+    (batch,), *_ = epoch_of(plan)
+    trainer.train_step([batch])
+    rates = [optimiser.param_groups[0]["lr"] for optimiser in (trainer.adam, trainer.lazy_adam)]
+    assert rates == [plan.settings.learning_rate, 0.4]
+    assert trainer_of(plan, learning_rate=0.3).rates == (0.3, plan.settings.id_learning_rate)
+
+
 def test_losses_are_those_on_record(plan) -> None:
     """Whatever changes them changes what every night trains: it should be meant. Recorded on one core, in float32."""
     trainer = trainer_of(replace(plan, settings=plan.settings.model_copy(update={"curve_steps": 1})))
