@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from akt_spark.config_sources import FolderSource, LogsSource, MovieLensSource
-from akt_spark.config_types import EventType, NonNegative, PositiveEvent, Section, Settings, Share
+from akt_spark.config_types import EventType, NonNegative, PositiveEvent, RunId, Section, Settings, Share
 from akt_spark.ranker.presets import PRESETS
 
 
@@ -96,6 +96,9 @@ class SegmentConfig(Section):
         "threshold", description="how teachers and students are chosen: by counts, or by share of ids with impressions"
     )
     teacher_at_least: PositiveInt = Field(100, description="threshold rule: a teacher has this many impressions")
+    teacher_impressions: Share = Field(
+        0.8, description="threshold rule: and is of the most shown, which make up this share of all impressions"
+    )
     student_below: PositiveInt = Field(description="threshold rule: a student has fewer impressions than this")
     teacher_share: Share = Field(0.2, description="quantile rule: this share of ids, the most active, are teachers")
     student_share: Share = Field(0.5, description="quantile rule: this share, the least active, are students")
@@ -161,7 +164,7 @@ class EncoderConfig(Section):
     revision: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = Field(
         None, description="a name of your own for the encoder, instead of a hash of all that it is made of"
     )
-    rows_per_task: PositiveInt = Field(4096, description="items a Spark task; they are sorted by length together")
+    rows_per_task: PositiveInt = Field(1024, description="items a Spark task; they are sorted by length together")
     commit_rows: PositiveInt = Field(20_000, description="items or users a commit: a killed run loses no more")
     stall_seconds: PositiveFloat = Field(
         1200.0, description="the job ends when a task finishes no batch for so long, over all of Spark's attempts at it"
@@ -458,6 +461,10 @@ class ModelConfig(Section):
     searched: PositiveInt = Field(50, description="newest history entries kept by hard search")
     recent_pooling: Literal["attention", "mean"] = Field("attention", description="what sums up the recent history")
     attention_hidden: PositiveInt = Field(32, description="width of the attention MLP, and of the gates of poso")
+    attention_activation: Literal["relu", "dice"] = Field("relu", description="in the attention MLP; dice: DIN's")
+    attention_softmax: bool = Field(
+        True, description="weights of the entries add up to 1; false: scores as they are, as in DIN"
+    )
     hard_search: Literal["none", "category", "sid"] = Field("sid", description="what a long-history entry must share")
     history_embedding: Literal["individual", "fused"] = Field(
         "individual", description="what stands for an item of the history: d, or d with c as for the target"
@@ -477,12 +484,28 @@ class ModelConfig(Section):
     gate: Literal["learned", "constant", "shrinkage"] = Field("learned", description="weight of c by activity")
     gate_floor: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.2, description="floor of the activity gate")
     gate_kappa: PositiveFloat = Field(20.0, description="shrinkage: impressions at which c and d weigh the same")
+    activity_dropout: Share = Field(
+        0.0, description="learned gate: share of training samples of teachers that it sees as a student's, without d"
+    )
+    monotone_prior: NonNegative = Field(
+        0.0, description="learned gate: weight of a penalty on leaning more on c with more impressions"
+    )
+    block_tail_prefix: bool = Field(False, description="true: students do not move the prefix rows of teachers")
+    content_start: list[Literal["item", "user"]] = Field(
+        [], description="whose rows start from projected content vectors and their cluster means, not from noise"
+    )
     item_admission: NonNegativeInt = Field(0, description="items shown less in training own no row, only their cluster")
     user_admission: NonNegativeInt = Field(0, description="users shown less in training own no row, only their cluster")
     codes: str = Field(
         "semantic", description="random: shuffled codes, the control; of items also a name of samples.codebooks"
     )
     transfer: bool = Field(True, description="asymmetric transfer loss")
+    transfer_cold: bool = Field(
+        True, description="false: ids never shown in training have no row in c, and are no students"
+    )
+    transfer_stop_gradient: bool = Field(
+        True, description="false: teachers move with their students, the symmetric control"
+    )
     teacher: Literal["fused", "cluster"] = Field("fused", description="what a teacher shows: e or c")
     lambda_student: NonNegative = Field(1.0, description="weight of head-to-tail transfer (the paper's lambda 2)")
     lambda_teacher: NonNegative = Field(0.0, description="weight of tail-to-head transfer (the paper's lambda 1)")
@@ -500,8 +523,15 @@ class ModelConfig(Section):
     all_teachers: NonNegativeInt = Field(4096, description="teachers up to which every step shows all and draws none")
     class_balance: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="beta of the student weights")
     orthogonality: NonNegative = Field(0.02, description="weight of the orthogonality loss")
+    orthogonality_stop_cluster: bool = Field(False, description="true: the orthogonality loss moves d alone")
     agreement: NonNegative = Field(0.0, description="weight of a loss that draws c and d together by activity")
     aggregation: bool = Field(True, description="hierarchical feature aggregation with a cluster view")
+    aggregation_gate: Literal["learned", "constant", "instance", "cluster"] = Field(
+        "learned", description="weight of the cluster view: by activity, one half, none, all"
+    )
+    cluster_means: Literal["snapshot", "live"] = Field(
+        "snapshot", description="live: means of every step, with gradient into all members; slow, for comparison"
+    )
     residual_instance: bool = Field(
         True,
         description="instance view, products and statistics enter the tower beside the fusion; false: it alone does",
@@ -516,6 +546,10 @@ class ModelConfig(Section):
         ["item", "history", "similarity"], description="what is read of aligned vectors; nothing with []"
     )
     aligned_content: bool = Field(False, description="SaviorRec's content, which codes move towards behaviour")
+    content_branch: Literal["none", "trained", "frozen"] = Field(
+        "none", description="MAKE's click model of content alone, beside the rest; frozen: after its own epochs"
+    )
+    pretrain_epochs: NonNegativeInt = Field(0, description="passes over the samples before, of content_branch alone")
 
     @model_validator(mode="after")
     def _losses_have_parameters(self) -> ModelConfig:
@@ -526,12 +560,33 @@ class ModelConfig(Section):
             )
         if self.orthogonality and self.cluster_mode == "none":
             raise ValueError("orthogonality compares c with d, and cluster_mode none has no c: set orthogonality: 0.0")
-        if self.agreement and (self.cluster_mode == "none" or self.mix != "gate"):
+        gated = self.cluster_mode != "none" and self.mix == "gate"
+        if self.agreement and not gated:
             raise ValueError(
                 "agreement weighs c and d by the gate: set agreement: 0.0, or mix: gate and a cluster_mode"
             )
+        for key in ("activity_dropout", "monotone_prior"):
+            if getattr(self, key) and not (gated and self.gate == "learned"):
+                raise ValueError(
+                    f"{key} trains the learned gate of c and d: set {key}: 0.0, or gate: learned, mix: gate and a "
+                    "cluster_mode"
+                )
+        if self.block_tail_prefix and self.cluster_mode in ("none", "per_id"):
+            raise ValueError(
+                f"block_tail_prefix keeps prefix rows from students, and cluster_mode {self.cluster_mode} has none: "
+                "set block_tail_prefix: false, or cluster_mode: hybrid or prefix"
+            )
         if self.aggregation and self.hard_search == "none":
             raise ValueError("the cluster view attends to the searched history: set hard_search: sid or category")
+        if self.content_branch == "none" and self.pretrain_epochs:
+            raise ValueError(
+                f"pretrain_epochs ({self.pretrain_epochs}) trains content_branch alone, and there is none: set "
+                "pretrain_epochs: 0, or content_branch: trained"
+            )
+        if self.content_branch == "frozen" and not self.pretrain_epochs:
+            raise ValueError(
+                "content_branch frozen, but never trained, is noise: set pretrain_epochs, or content_branch: trained"
+            )
         if self.cluster_mode == "per_id" and (self.item_admission or self.user_admission):
             raise ValueError(
                 "an id that is not admitted lives on the rows of its code prefixes, and cluster_mode per_id has none: "
@@ -556,14 +611,30 @@ class TrainingConfig(Section):
     patience: PositiveInt | None = Field(
         None, description="epochs without a better validation AUC after which a training ends; null: it never does"
     )
+    warm_start: Literal["previous"] | None = Field(
+        None,
+        description="previous: from the newest ranker of an earlier day that is of the same kind; null: from noise",
+    )
+    warm_start_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.25, description="share of the samples that an epoch of a training with such a start takes, every epoch others"
+    )
     warmup_steps: NonNegativeInt = Field(0, description="steps over which both learning rates rise to their values")
     learning_rate: PositiveFloat = Field(1e-3, description="of the dense layers (Adam)")
     id_learning_rate: PositiveFloat = Field(2e-3, description="of the ID tables (lazy Adam)")
     seeds: list[NonNegativeInt] = Field([1], min_length=1, description="every variant is trained once a seed")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU a rank where there are GPUs")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: matrix products of training steps in bfloat16; weights and all else in float32"
+    )
     reader: Literal["petastorm", "arrow"] = Field("petastorm", description="what reads the samples; same batches")
     shuffle_blocks: PositiveInt = Field(4, description="blocks that are mixed in memory")
     checkpoint_steps: NonNegativeInt = Field(1000, description="steps between checkpoints; 0: only at ends of epochs")
     curve_steps: PositiveInt = Field(10, description="steps between two points of the loss curves")
+    progress_seconds: PositiveFloat = Field(10.0, description="seconds between two lines of progress")
+    tensorboard: str | None = Field(
+        None, description="folder of TensorBoard's curves, written while trainings run; null: none"
+    )
+    mlflow: str | None = Field(None, description="tracking URI of MLflow, which gets finished trainings; null: none")
 
     @property
     def shares(self) -> int:
@@ -632,6 +703,19 @@ class TuningConfig(Section):
     seeds: list[NonNegativeInt] = Field([1], min_length=1, description="every point is trained once a seed")
 
 
+class ServingConfig(Section):
+    """The ranker that scores what people ask for, and that jobs/export.py writes (docs/serving.md)."""
+
+    run: RunId = Field(
+        None, description="run that trained it: a night, such as 2018-09-24, or an experiment's; null: the newest night"
+    )
+    variant: str | None = Field(None, description="name under ranker.variants; null: the best on validation of the run")
+    seed: NonNegativeInt | None = Field(None, description="of its training; null: the best on validation")
+    batch_pairs: PositiveInt = Field(
+        8192, description="pairs of a user and a candidate that a worker scores at once: its memory follows from it"
+    )
+
+
 class EvaluationConfig(Section):
     """Evaluation."""
 
@@ -682,6 +766,7 @@ class Config(Section):
     ranker: RankerConfig = RankerConfig()
     training: TrainingConfig = TrainingConfig()
     tuning: TuningConfig = TuningConfig()
+    serving: ServingConfig = ServingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
     maintenance: MaintenanceConfig = MaintenanceConfig()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -21,6 +22,14 @@ def _as_text(value: Any) -> Any:
 
 
 Settings = Annotated[dict[str, str], BeforeValidator(_as_text)]
+
+
+def _as_run(value: Any) -> Any:
+    """The run of a night is named by its day, which YAML takes for a date."""
+    return value.isoformat() if isinstance(value, date) else value
+
+
+RunId = Annotated[str | None, BeforeValidator(_as_run)]
 
 
 class Section(BaseModel):

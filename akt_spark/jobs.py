@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import reduce
 from pathlib import Path
 from typing import NoReturn
@@ -76,6 +76,35 @@ def semantic_ids(arguments: Sequence[str] | None = None) -> NoReturn:
     _exit("semantic_ids", lambda: _semantic_ids(args))
 
 
+def score(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Scores the test period of a night, or what somebody asks for: pairs, or the best candidates of users."""
+    parser = _parser("score")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--ds", type=_day, help="the closed day whose test period is scored, YYYY-MM-DD (UTC)")
+    what.add_argument("--requests", metavar="PATH", help="a table of user_id, item_id and event_time to score")
+    what.add_argument("--candidates", metavar="PATH", help="a table of item_id, for all users or by user_id, to rank")
+    parser.add_argument("--top", type=int, default=10, help="with --candidates: items kept of a user (10)")
+    parser.add_argument("--users", metavar="PATH", help="with --candidates: a table of user_id (all users)")
+    _with_moment(parser)
+    parser.add_argument(
+        "--request-id", metavar="NAME", help="the same id again replaces the rows (made of the request)"
+    )
+    args = parser.parse_args(arguments)
+    if args.candidates is None and (args.users or args.as_of):
+        parser.error("--users and --as-of go with --candidates; pairs to score have a time each")
+    if args.ds is None:
+        _exit("score", lambda: _serve("score", args))
+    _exit("score", lambda: _run("score", (stage("score"),), args))
+
+
+def export(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Writes a folder that scores without Spark."""
+    parser = _with_moment(_parser("export"))
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="the folder; an export in it goes")
+    args = parser.parse_args(arguments)
+    _exit("export", lambda: _serve("export", args))
+
+
 def _exit(job: str, work: Callable[[], None]) -> NoReturn:
     try:
         work()
@@ -117,11 +146,30 @@ def _with_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _with_moment(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument(
+        "--as-of",
+        type=_moment,
+        metavar="TIME",
+        help="nothing at or after it is seen, UTC (the end of the closed day of the ranker's run)",
+    )
+    return parser
+
+
 def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is not a day: write YYYY-MM-DD, for example 2018-09-24") from None
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        wanted = "write YYYY-MM-DD or YYYY-MM-DDTHH:MM, for example 2018-09-25T08:00"
+        raise argparse.ArgumentTypeError(f"'{text}' is not a time: {wanted}") from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _run(job: str, stages: Sequence[Stage], args: argparse.Namespace) -> None:
@@ -231,6 +279,25 @@ def _semantic_ids(args: argparse.Namespace) -> None:
             "rollback": lambda: commands.roll_back(ctx, args.entity),
         }
         for line in actions[args.action]():
+            print(line, flush=True)
+    finally:
+        spark.stop()
+
+
+def _serve(job: str, args: argparse.Namespace) -> None:
+    from akt_spark.serving import commands
+
+    config = load(args.conf_file, args.set)
+    spark = spark_session(config.spark, f"akt_spark {job}")
+    try:
+        ctx = Context(spark, Lake(spark, config.lake.root), config, date.today(), job)
+        if job == "export":
+            lines = commands.export(ctx, args.out, args.as_of)
+        elif args.requests is not None:
+            lines = commands.score_requests(ctx, args.requests, args.request_id)
+        else:
+            lines = commands.rank_candidates(ctx, args.candidates, args.top, args.users, args.as_of, args.request_id)
+        for line in lines:
             print(line, flush=True)
     finally:
         spark.stop()

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 SAMPLE_SECONDS = 0.25
+SAMPLE_SHARE = 0.01  # of the time; to add up the pages of large processes takes a while, and holds them up
 
 
 def child(
@@ -36,8 +37,9 @@ def child(
     reader = threading.Thread(target=lambda: output.append(process.stdout.read()))
     reader.start()
     while process.poll() is None:
+        before = time.monotonic()
         peak = max(peak, _proportional_set_size(process.pid))
-        time.sleep(SAMPLE_SECONDS)
+        time.sleep(max(SAMPLE_SECONDS, (time.monotonic() - before) / SAMPLE_SHARE))
     reader.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
@@ -60,7 +62,15 @@ def at_least(name: str, value: float, bound: float) -> dict[str, object]:
 
 def write(out: str, what: str, packages: Sequence[str], rows: list[dict], bars: list[dict], note: str = "") -> None:
     """Writes the result and prints it."""
-    result = {
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    Path(out).write_text(json.dumps(result(what, packages, rows, bars, note), indent=1) + "\n")
+    for line in (*rows, *bars):
+        print(json.dumps(line))
+
+
+def result(what: str, packages: Sequence[str], rows: list[dict], bars: list[dict], note: str = "") -> dict[str, object]:
+    """Rows and claims, with the code, the machine and the versions that they come from."""
+    return {
         "what": what,
         "note": note,
         "code": _code(),
@@ -73,10 +83,6 @@ def write(out: str, what: str, packages: Sequence[str], rows: list[dict], bars: 
         "rows": rows,
         "bars": bars,
     }
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    Path(out).write_text(json.dumps(result, indent=1) + "\n")
-    for line in (*rows, *bars):
-        print(json.dumps(line))
 
 
 def parser(description: str) -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS evaluation.differences (
   users BIGINT NOT NULL COMMENT 'users behind the metric (for GAUC: with both classes)',
   resamples INT NOT NULL COMMENT 'resamples of users behind the interval',
   p DOUBLE COMMENT 'two-sided p-value of no difference, by the spread over resampled users; null with too few users',
-  p_holm DOUBLE COMMENT 'the same, by Holm for all variants and slices that are compared with the reference by the metric'
+  p_holm DOUBLE COMMENT 'the same, by Holm for all variants and slices of one family (FAMILIES of evaluation/slices.py) that are compared with the reference by the metric'
 ) USING DELTA
 COMMENT 'Paired differences between variants with 95 % intervals from a bootstrap of users'
 LOCATION '${location}'

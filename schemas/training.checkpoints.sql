@@ -12,8 +12,10 @@ CREATE TABLE IF NOT EXISTS training.checkpoints (
   users_version BIGINT NOT NULL COMMENT 'Delta version of training.users',
   config_hash STRING NOT NULL COMMENT 'hash of the model and training configuration',
   parameters BIGINT NOT NULL COMMENT 'trainable parameters',
-  seconds DOUBLE NOT NULL COMMENT 'wall time of training',
-  metrics MAP<STRING, DOUBLE> COMMENT 'validation measures'
+  samples BIGINT NOT NULL COMMENT 'training samples taken in all epochs, by all ranks together',
+  seconds DOUBLE NOT NULL COMMENT 'wall time of training, validation included',
+  peak_gib DOUBLE NOT NULL COMMENT 'most memory of a rank (the first) during this training, GiB',
+  metrics MAP<STRING, DOUBLE> COMMENT 'validation measures of the kept epoch; reader_wait: share of the time of all steps that was waited for samples'
 ) USING DELTA
 COMMENT 'Finished trainings'
 LOCATION '${location}'

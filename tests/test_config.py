@@ -40,6 +40,11 @@ def test_numbers_may_be_written_with_an_exponent():
     assert load(None, ["training.learning_rate=3e-3"]).training.learning_rate == 0.003
 
 
+def test_the_day_of_a_run_is_its_name():
+    assert load(None, ["serving.run=2018-09-24"]).serving.run == "2018-09-24"
+    assert load(None, ["serving.run=2018-09-24-main"]).serving.run == "2018-09-24-main"
+
+
 def test_variants_are_replaced_not_merged():
     config = load(None, ["ranker.variants={base: {transfer: false}}"])
     assert list(config.ranker.variants) == ["base"]

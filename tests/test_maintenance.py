@@ -70,6 +70,7 @@ def models(lake: Lake) -> None:
         return path
 
     trained = {"variant": "base", "seed": 1, "step": 1, "epoch": 1, "config_hash": "h", "parameters": 1, "seconds": 1.0}
+    trained |= {"samples": 1, "peak_gib": 1.0}
     trained |= {f"{name}_version": 0 for name in ("samples", "items", "users")}
     scored = {"variant": "base", "seed": 1, "sample_id": "s", "user_idx": 1, "item_idx": 1, "label": 0.0, "score": 0.5}
     paths = {ds.isoformat(): folder("rankers", ds.isoformat(), "base", "model") for ds in NIGHTS}
@@ -87,6 +88,7 @@ def models(lake: Lake) -> None:
     folder("codebooks", "item", "killed")
     folder("alignments", "item", "killed")
     folder("waves", "raw-encoder", "killed")
+    folder("candidates", "request", "killed")
     write("semantic.codebooks", books)
     ids = {"item_id": "i", "sid": "1", "codes": [1], "offset_codes": [1], "distance": 0.0}
     ids |= {"margin": 1.0, "content_hash": "h"}
@@ -201,6 +203,7 @@ def test_published_codebooks_candidates_and_the_newest_retired_stay(old, maintai
     assert {path.name for path in old.lake.artifact("codebooks", "item").iterdir()} == kept
     assert not any(old.lake.artifact("alignments", "item").iterdir())
     assert not any(old.lake.artifact("waves", "raw-encoder").iterdir())
+    assert not any(old.lake.artifact("candidates", "request").iterdir())
 
 
 def test_vectors_stay_while_a_kept_run_a_codebook_or_another_encoder_needs_them(old, maintained):

@@ -57,7 +57,16 @@ def test_the_file_has_what_validation_prefers_on_average_over_seeds(
         for number, of_seeds in enumerate(aucs)
         for seed, auc in zip((7, 8), of_seeds, strict=True)
     ]
-    empty = {"step": 1, "epoch": 1, "path": "p", "config_hash": "h", "parameters": 1, "seconds": 1.0}
+    empty = {
+        "step": 1,
+        "epoch": 1,
+        "path": "p",
+        "config_hash": "h",
+        "parameters": 1,
+        "seconds": 1.0,
+        "samples": 1,
+        "peak_gib": 1.0,
+    }
     empty |= {f"{table}_version": 0 for table in ("samples", "items", "users")}
     rows = spark.createDataFrame([empty | row for row in rows], lake.schema("training.checkpoints"))
     lake.overwrite("training.checkpoints", rows)

@@ -56,11 +56,16 @@ def embed_catalogue(ctx: Context, spec: EncoderSpec) -> Embedded:
     items = ctx.lake.read_rows("bronze.items")
     hold_to_record(ctx.lake, spec, ctx.ds)
     ctx.lake.register(TABLE)
-    pending = _stale(items.select("item_id", "content_hash"), ctx, spec.revision)
-    counts = pending.agg(F.count("*").alias("rows"), F.count_if("known").alias("known")).head()
+    compared = _compared(items.select("item_id", "content_hash"), ctx, spec.revision)
+    known = F.count_if(F.col("stale") & F.col("known"))
+    counts = compared.agg(F.count("*").alias("all"), F.count_if("stale").alias("rows"), known.alias("known")).head()
     report, started = Embedded(rows=counts["rows"]), time.monotonic()
     count, work = math.ceil(report.rows / config.commit_rows), work_accumulator(ctx.spark.sparkContext)
-    rows = _shipped(ctx, items.join(pending, on=["item_id", "content_hash"], how="left_semi"), spec)
+    if report.rows < counts["all"]:  # else the photos of a whole catalogue would be shuffled to choose all of it
+        items_to_encode = items.join(compared.where("stale"), on=["item_id", "content_hash"], how="left_semi")
+    else:
+        items_to_encode = items
+    rows = _shipped(ctx, items_to_encode, spec)
     as_of = F.lit(spec.trained_until if isinstance(spec, TunedSpec) else None)
     with in_waves(ctx.lake, rows, count, SEEN, spec.revision) as waves:
         for number, wave in enumerate(waves, start=1):
@@ -78,7 +83,7 @@ def project_catalogue(ctx: Context, encoder: registry.EncoderRecord) -> Embedded
     """Brings the aligned vectors up to date: applies the trained head to raw vectors that are new or have changed."""
     started = time.monotonic()
     raw = ctx.lake.read(TABLE).where(F.col("revision") == encoder.base_revision)
-    pending = _stale(raw, ctx, encoder.revision)
+    pending = _compared(raw, ctx, encoder.revision).where("stale")
     report = Embedded(rows=pending.count())
     if report.rows:
         schema = ctx.lake.schema(TABLE)
@@ -93,16 +98,17 @@ def project_catalogue(ctx: Context, encoder: registry.EncoderRecord) -> Embedded
     return report
 
 
-def _stale(rows: DataFrame, ctx: Context, revision: str) -> DataFrame:
-    """Rows (item_id, content_hash, ...) without a vector of this revision for this content.
+def _compared(rows: DataFrame, ctx: Context, revision: str) -> DataFrame:
+    """Rows (item_id, content_hash, ...) beside the vectors of this revision.
 
-    ``known`` says of each whether there is a row of it: of earlier content, or of a failure.
+    ``stale`` says of each whether it has no vector of this content, and ``known`` whether there is a row of it, then of
+    earlier content or of a failure.
     """
     written = ctx.lake.read(TABLE).where(F.col("revision") == revision)
     written = written.select("item_id", F.col("content_hash").alias("known_hash"), F.col("error").alias("known_error"))
     found = rows.join(written, on="item_id", how="left")
     same = F.col("content_hash").eqNullSafe(F.col("known_hash")) & F.col("known_error").isNull()
-    found = found.where(~same).withColumn("known", F.col("known_hash").isNotNull())
+    found = found.withColumns({"stale": ~same, "known": F.col("known_hash").isNotNull()})
     return found.drop("known_hash", "known_error")
 
 

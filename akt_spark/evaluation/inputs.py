@@ -87,6 +87,26 @@ class CurvePoint:
     value: float
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What it takes to train a variant once: means over seeds, and the largest memory of any.
+
+    Attributes:
+        parameters: trainable numbers.
+        samples_per_second: of all ranks together, validation included.
+        minutes: wall time.
+        peak_gib: memory of the first rank.
+        epoch: the epoch that was kept.
+    """
+
+    variant: str
+    parameters: int
+    samples_per_second: float
+    minutes: float
+    peak_gib: float
+    epoch: float
+
+
 def versions() -> dict[str, str | None]:
     """Versions of what the run is made of; None for a package that is not installed."""
     return {"python": platform.python_version()} | {name: _installed(package) for name, package in PACKAGES.items()}
@@ -177,6 +197,22 @@ def gates(ctx: Context) -> list[GateBin]:
     means = [F.avg(name).alias(name) for name in ("mean", "p10", "p90")]
     binned = rows.groupBy(*bins).agg(F.max("ids").alias("ids"), *means).where(F.col("ids") > 0).orderBy(*bins)
     return [GateBin(*row) for row in binned.collect()]
+
+
+def costs(ctx: Context) -> list[Cost]:
+    """training.checkpoints of this run."""
+    rows = _of_run(ctx, "training.checkpoints")
+    if rows is None:
+        return []
+    measures = {
+        "parameters": F.max("parameters"),
+        "samples_per_second": F.avg(F.try_divide("samples", "seconds")),
+        "minutes": F.avg("seconds") / 60,
+        "peak_gib": F.max("peak_gib"),
+        "epoch": F.avg("epoch"),
+    }
+    grouped = rows.groupBy("variant").agg(*(measure.alias(name) for name, measure in measures.items()))
+    return [Cost(**row.asDict()) for row in grouped.collect()]
 
 
 def curves(ctx: Context) -> list[CurvePoint]:

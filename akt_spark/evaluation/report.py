@@ -16,6 +16,7 @@ from akt_spark.evaluation.clusters import browse
 from akt_spark.evaluation.embedding_map import embedding_map
 from akt_spark.evaluation.frozen import frozen
 from akt_spark.evaluation.results import Results
+from akt_spark.evaluation.slices import FAMILIES, Family
 from akt_spark.evaluation.summary import summary, to_json, write_atomically
 from akt_spark.stage import Context, Outcome
 
@@ -64,6 +65,7 @@ def _sections(
     gates, points = inputs.gates(ctx), inputs.curves(ctx)
     nights = inputs.health_over_nights(ctx)
     sizes = {entity: inputs.sizes(ctx, entity) for entity in ("item", "user")}
+    whole = [name for family in FAMILIES.values() if not family.axis for name in family.places]
     return {
         "ds": ctx.ds,
         "facts": _facts(ctx, results, trained_on.items.count(), trained_on.users.count()),
@@ -74,10 +76,13 @@ def _sections(
         "headline_columns": [label for label, *_ in wording.HEADLINE],
         "headline": tables.headline(results),
         "controls": tables.controls(results),
+        "drawn": plots.drawn(results),
         "sliced": [
-            (label, tables.by_slice(results, metric), plots.difference_plot(results, metric, label))
+            (label, tables.by_slice(results, metric, whole), plots.difference_plot(results, metric, label))
             for metric, label in SLICED.items()
         ],
+        "gains": [_gains(results, name) for name, family in FAMILIES.items() if _measured(results, family)],
+        "costs": tables.costs(inputs.costs(ctx), results),
         "kept": _kept(results),
         "health": [(entity, sizes[entity], tables.health(health, entity, sizes[entity])) for entity in sizes],
         "history": _drawn(semantic_plots.history_plot(nights, entity) for entity in sizes),
@@ -89,6 +94,21 @@ def _sections(
         "stages": stages,
         "seconds": sum(stage.seconds for stage in stages),
         "versions": inputs.versions(),
+    }
+
+
+def _measured(results: Results, family: Family) -> bool:
+    """Whether it has steps, and there are test impressions in them."""
+    return family.axis is not None and not set(family.slices).isdisjoint(results.slices)
+
+
+def _gains(results: Results, name: str) -> dict[str, Any]:
+    """Plots and tables of a family whose slices are steps of one quantity."""
+    places = FAMILIES[name].places
+    return {
+        "axis": FAMILIES[name].axis,
+        "plots": _drawn(plots.gain_plot(results, name, metric, label) for metric, label in SLICED.items()),
+        "tables": [(label, tables.by_slice(results, metric, places)) for metric, label in SLICED.items()],
     }
 
 

@@ -23,6 +23,8 @@ import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from akt_spark.evaluation.slices import FAMILY_OF
+
 COMPARED = ("auc", "gauc_impr", "gauc_user", "logloss")
 LOWER_IS_BETTER = {"logloss"}
 MIN_USERS = 10  # fewer users give no interval worth printing
@@ -57,8 +59,8 @@ class Difference:
     Attributes:
         lower, upper: 95 % interval over resampled users; None with fewer than `MIN_USERS` users.
         p: two-sided, of no difference, by the spread over resampled users and a normal law; None likewise.
-        p_holm: the same when all variants and slices are looked at that are compared with this reference by this metric
-            (Holm 1979).
+        p_holm: the same when all variants and slices of the slice's family (`slices.FAMILIES`) are looked at that are
+            compared with this reference by this metric (Holm 1979).
         ratio: variant / reference - 1 (the paper's percentages).
         rela_impr: (AUC - .5) / (reference AUC - .5) - 1; None for log loss.
         wins: seeds in which the variant is the better one.
@@ -196,17 +198,16 @@ def _replicate(slice_name: str, variants: list[str], sums: dict[str, np.ndarray]
     return Replicates(slice_name, int(sums["users"][0]), int(sums["kept_users"][0]), metrics)
 
 
-def differences(
-    resampled: list[Replicates], by_seed: dict[tuple[str, int, str, str], float | None]
-) -> list[Difference]:
+def differences(resampled: list[Replicates], by_seed: SeedValues) -> list[Difference]:
     """Every ordered pair of variants, on every slice and metric that both define.
 
     Args:
         resampled: `replicates`.
         by_seed: metrics by (variant, seed, slice, metric), for wins and spread over seeds.
     """
+    seeds = sorted({seed for _, seed, *_ in by_seed})
     found = [
-        _difference(replicate, variant, reference, metric, by_seed)
+        _difference(replicate, variant, reference, metric, by_seed, seeds)
         for replicate in resampled
         for variant, reference in permutations(replicate.metrics, 2)
         for metric in COMPARED
@@ -216,9 +217,10 @@ def differences(
 
 def with_holm(found: Iterable[Difference]) -> Iterator[Difference]:
     """The differences with ``p_holm``."""
-    families: dict[tuple[str, str], list[Difference]] = {}
+    families: dict[tuple[str, str, str], list[Difference]] = {}
     for difference in found:
-        families.setdefault((difference.reference, difference.metric), []).append(difference)
+        family = (difference.reference, difference.metric, FAMILY_OF[difference.slice])
+        families.setdefault(family, []).append(difference)
     for family in families.values():
         tested = [difference for difference in family if difference.p is not None]
         adjusted = dict(zip(map(id, tested), holm([difference.p for difference in tested]), strict=True))
@@ -241,17 +243,19 @@ def _difference(
     reference: str,
     metric: str,
     by_seed: SeedValues,
+    seeds: list[int],
 ) -> Difference | None:
     """One paired difference; None where the metric is undefined."""
     ours, theirs = (replicate.metrics[name][metric] for name in (variant, reference))
     gaps = ours - theirs  # (B + 1,)
     if not np.isfinite(gaps[0]):
         return None
-    seeds = sorted({seed for name, seed, *_ in by_seed if name == variant})
     place = (replicate.slice, metric)
     points = np.array([by_seed[variant, seed, *place] - by_seed[reference, seed, *place] for seed in seeds])
     users = replicate.kept_users if metric.startswith("gauc") else replicate.users
-    lower, upper = _interval(gaps[1:]) if users >= MIN_USERS else (None, None)
+    drawn = gaps[1:][np.isfinite(gaps[1:])]  # a resample may lack a class
+    told = users >= MIN_USERS and len(drawn) > 0
+    lower, upper = np.percentile(drawn, [2.5, 97.5]).tolist() if told else (None, None)
     base, chance = float(theirs[0]), float(theirs[0]) - 0.5
     return Difference(
         variant=variant,
@@ -268,18 +272,11 @@ def _difference(
         seed_sd=float(points.std(ddof=1)) if len(seeds) > 1 else None,
         users=users,
         resamples=len(gaps) - 1,
-        p=_p_value(gaps) if users >= MIN_USERS else None,
+        p=_p_value(float(gaps[0]), float(drawn.std())) if told else None,
     )
 
 
-def _p_value(gaps: np.ndarray) -> float:
-    spread = float(np.nanstd(gaps[1:]))
+def _p_value(gap: float, spread: float) -> float:
     if spread == 0:
-        return float(gaps[0] == 0)
-    return math.erfc(abs(float(gaps[0])) / spread / math.sqrt(2))
-
-
-def _interval(gaps: np.ndarray) -> tuple[float, float]:
-    """Central 95 % of the resamples in which the metric is defined."""
-    lower, upper = np.nanpercentile(gaps, [2.5, 97.5])
-    return float(lower), float(upper)
+        return float(gap == 0)
+    return math.erfc(abs(gap) / spread / math.sqrt(2))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from akt_spark.evaluation.inputs import Health
+from akt_spark.evaluation.inputs import Cost, Health
 from akt_spark.evaluation.results import Results
 from akt_spark.evaluation.significance import Difference
-from akt_spark.evaluation.slices import PLANTED, SLICES
+from akt_spark.evaluation.slices import SLICES
 from akt_spark.evaluation.wording import HEADLINE, interval, number, signed
 from akt_spark.semantic.measures import CATEGORY, OWN, RANDOM
 
@@ -81,17 +81,33 @@ def controls(results: Results) -> list[Line]:
     return lines
 
 
-def by_slice(results: Results, metric: str) -> list[Line]:
+def by_slice(results: Results, metric: str, names: Iterable[str]) -> list[Line]:
     """A line a slice: impressions, click rate, then every variant's value."""
     return [
         Line(
             name.replace("_", " "),
-            explanation,
+            SLICES[name],
             [*_population(results, name), *[_sliced(results, variant, name, metric) for variant in results.variants]],
         )
-        for name, explanation in SLICES.items()
-        if name not in PLANTED or name in results.slices
+        for name in names
     ]
+
+
+def costs(found: Iterable[Cost], results: Results) -> list[Line]:
+    """A line a variant, in the order of the results: parameters, samples a second, minutes, GiB of a rank, epochs."""
+    of = {cost.variant: cost for cost in found}
+    return [Line(name, "", _cost(of[name])) for name in results.variants if name in of]
+
+
+def _cost(cost: Cost) -> list[Cell]:
+    figures = (
+        f"{cost.parameters:,}",
+        f"{cost.samples_per_second:,.0f}",
+        f"{cost.minutes:,.1f}",
+        f"{cost.peak_gib:.2f}",
+        f"{cost.epoch:.3g}",
+    )
+    return [Cell(figure) for figure in figures]
 
 
 def calibration(results: Results) -> list[Line]:

@@ -8,14 +8,14 @@ from pyspark.sql import functions as F
 
 from akt_spark.config import FeaturesConfig, SamplesConfig
 from akt_spark.errors import DataError
-from akt_spark.features.activity import COUNTS, ENTITIES, activity_vector, strictly_before
+from akt_spark.features.activity import ENTITIES
 from akt_spark.features.blocks import block_counts, placed_in_blocks
 from akt_spark.features.events import EVENTS
-from akt_spark.features.histories import padded, with_histories
 from akt_spark.features.labels import labelled_impressions
 from akt_spark.features.log import events_until, known_of
 from akt_spark.features.lookups import lookup_rows
 from akt_spark.features.negatives import planted_activity, popularity_gains, uniform_gains, with_sampled_negatives
+from akt_spark.features.point_in_time import with_features
 from akt_spark.lake import Lake
 from akt_spark.stage import Context, Outcome
 
@@ -101,11 +101,7 @@ def sample_features(
     indices: dict[str, DataFrame],
     config: FeaturesConfig,
 ) -> DataFrame:
-    """Every labelled event with its features as they were known strictly before it.
-
-    What is known of an item or user before a day is worked out for pairs of id and day, which are few, and joined to
-    the samples. Shuffles of samples: by item and day, and by user and day, after which their histories are the only
-    wide column; pairs go by id, and by id and day.
+    """Every labelled event with its features as they were known strictly before it (`with_features`).
 
     Args:
         labelled: the columns of `labelled_events`.
@@ -117,30 +113,17 @@ def sample_features(
     Returns:
         The columns of ``training.samples`` but ``split``.
     """
-    item_days, user_days = (_known(labelled, logs[entity], indices[entity], entity, config) for entity in ENTITIES)
-    positives = events.where(F.col("event_type").isin(config.history_events))
-    positives = positives.join(indices["item"].withColumnRenamed("idx", "item_idx"), on="item_id", how="inner")
-    samples = labelled.join(item_days, on=["item_id", "ds"], how="inner")
-    return with_histories(samples, positives, user_days, config.sequence_length).select(
+    return with_features(labelled, events, logs, indices, config).select(
         F.col("event_id").alias("sample_id"),
         F.col("ds").alias("day"),
         "label",
         "user_idx",
         "item_idx",
-        F.size("history").alias("history_length"),
-        padded("history", config.sequence_length).alias("history"),
+        "history_length",
+        "history",
         "user_activity",
         "item_activity",
     )
-
-
-def _known(labelled: DataFrame, log: DataFrame, index: DataFrame, entity: str, config: FeaturesConfig) -> DataFrame:
-    """<entity>_id, ds, <entity>_idx, <entity>_activity: of every pair of id and day among the samples."""
-    days = labelled.select(f"{entity}_id", "ds").distinct()
-    days = days.join(index.withColumnRenamed("idx", f"{entity}_idx"), on=f"{entity}_id", how="inner")
-    known = strictly_before(days, log.select(f"{entity}_id", "ds", *COUNTS, "first_ds"), into="state")
-    vector = activity_vector(F.col("state"), F.col("ds"), config)
-    return known.withColumn(f"{entity}_activity", vector).drop("state")
 
 
 def _check_indexed(logs: dict[str, DataFrame], indices: dict[str, DataFrame]) -> None:

@@ -11,6 +11,10 @@ from akt_spark.config import SegmentConfig
 from akt_spark.features.activity import as_of as activity_as_of
 from akt_spark.lake import Lake
 
+# of a histogram, which is small
+EVERYTHING = Window.partitionBy()
+UP_TO = Window.orderBy("impressions").rowsBetween(Window.unboundedPreceding, Window.currentRow)
+
 
 def segments(lake: Lake, entity: str, as_of: date, config: SegmentConfig) -> DataFrame:
     """Segment and role of every id of ``features.<entity>_index``, counted up to and including ``as_of``.
@@ -34,8 +38,21 @@ def segments(lake: Lake, entity: str, as_of: date, config: SegmentConfig) -> Dat
 
 
 def with_role(counts: DataFrame, config: SegmentConfig) -> DataFrame:
-    """Adds ``role`` (teacher, student, none) to ids with their ``impressions``."""
-    return _by_share(counts, config) if config.rule == "quantile" else counts.withColumn("role", _by_count(config))
+    """Adds ``role`` (teacher, student, none) to ids with their ``impressions``.
+
+    Ids with equal counts share a role, so that no tie is broken by chance.
+    """
+    shown, at_most, total = F.col("ids") * F.col("impressions"), F.col("at_most"), F.col("total")
+    all_shown = F.sum(shown).over(EVERYTHING)
+    shares = impression_counts(counts).select(
+        "impressions",
+        ((at_most - F.col("ids")) / total).alias("ids_below"),
+        ((total - at_most) / total).alias("ids_above"),
+        ((all_shown - F.sum(shown).over(UP_TO)) / all_shown).alias("impressions_above"),
+    )
+    role = _by_share(config) if config.rule == "quantile" else _by_count(config)
+    ranked = counts.join(F.broadcast(shares), on="impressions", how="left")
+    return ranked.select(*counts.columns, role.alias("role"))
 
 
 def _segment(config: SegmentConfig) -> Column:
@@ -44,31 +61,39 @@ def _segment(config: SegmentConfig) -> Column:
 
 
 def _by_count(config: SegmentConfig) -> Column:
+    """A teacher has as many impressions as asked for, and ids with more do not yet make up the share of impressions."""
     impressions = F.col("impressions")
-    teacher, student = impressions >= config.teacher_at_least, impressions < config.student_below
-    return F.when(student, "student").when(teacher, "teacher").otherwise("none")
+    among_the_most_shown = F.col("impressions_above") < config.teacher_impressions
+    teacher = (impressions >= config.teacher_at_least) & among_the_most_shown
+    return F.when(impressions < config.student_below, "student").when(teacher, "teacher").otherwise("none")
 
 
-def _by_share(counts: DataFrame, config: SegmentConfig) -> DataFrame:
-    """Adds the role by rank among ids with impressions; ids without any are students.
+def _by_share(config: SegmentConfig) -> Column:
+    """The role by rank among ids with impressions; ids without any are students.
 
-    Ids with equal counts share a role, so that no tie is broken by chance: a teacher has less than ``teacher_share`` of
-    the ids above it, a student less than ``student_share`` below it, and a tie wide enough to be both is neither. The
-    ranks come from the histogram of counts, which has at most sqrt(2 * impressions) rows, and not from a global sort.
+    A teacher has less than ``teacher_share`` of the ids above it, a student less than ``student_share`` below it, and a
+    tie wide enough to be both is neither.
     """
-    histogram = counts.where(F.col("impressions") > 0).groupBy("impressions").agg(F.count("*").alias("ids"))
-    everything = Window.partitionBy()
-    at_most = F.sum("ids").over(Window.orderBy("impressions").rowsBetween(Window.unboundedPreceding, Window.currentRow))
-    total = F.sum("ids").over(everything)
-    shares = histogram.select(
-        "impressions", ((at_most - F.col("ids")) / total).alias("below"), ((total - at_most) / total).alias("above")
-    )
-    teacher, student = F.col("above") < config.teacher_share, F.col("below") < config.student_share
-    role = (
+    teacher, student = F.col("ids_above") < config.teacher_share, F.col("ids_below") < config.student_share
+    return (
         F.when(F.col("impressions") == 0, "student")
         .when(teacher & student, "none")
         .when(teacher, "teacher")
         .when(student, "student")
         .otherwise("none")
     )
-    return counts.join(F.broadcast(shares), on="impressions", how="left").withColumn("role", role)
+
+
+def impression_counts(ids: DataFrame) -> DataFrame:
+    """The histogram of impressions, from which ranks with ties come without a global sort of ids.
+
+    Args:
+        ids: one row an id, with its ``impressions``.
+
+    Returns:
+        impressions (from 1), ids that have so many, at_most (ids that have from 1 to so many) and total (ids that have
+        any): at most sqrt(2 * impressions of all ids) rows.
+    """
+    histogram = ids.where(F.col("impressions") > 0).groupBy("impressions").agg(F.count("*").alias("ids"))
+    at_most, total = F.sum("ids").over(UP_TO), F.sum("ids").over(EVERYTHING)
+    return histogram.select("impressions", "ids", at_most.alias("at_most"), total.alias("total"))

@@ -17,6 +17,8 @@ from akt_spark.lake import Lake
 from akt_spark.maintenance.policy import CHECKPOINTS, CODEBOOKS
 from akt_spark.maintenance.rows import Removal
 
+KINDS = ("codebooks", "rankers", "alignments", "waves", "candidates")  # each with two levels of folders below it
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -39,7 +41,7 @@ def unnamed_folders(lake: Lake, planned: Iterable[Removal], retention_hours: int
     named = set(_named(lake, planned))
     untouched_since = time.time() - 3600 * retention_hours
     found = []
-    for kind in ("codebooks", "rankers", "alignments", "waves"):  # each with two levels of folders below it
+    for kind in KINDS:
         for path in sorted(lake.artifact(kind).glob("*/*/")):
             files = [file.stat() for file in [path, *path.rglob("*")] if not file.is_symlink()]
             old = max(file.st_mtime for file in files) <= untouched_since

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from akt_spark.config import ModelConfig
 from akt_spark.ranker.attention import MeanPooling, TargetAttention, hard_search
 from akt_spark.ranker.content import AlignedContent, ContentView
+from akt_spark.ranker.content_branch import ContentBranch
 from akt_spark.ranker.entity import Entity
-from akt_spark.ranker.lookup import EntityLookup
+from akt_spark.ranker.lookup import EntityLookup, distinct
 from akt_spark.ranker.tail_preference import TailPreference
 from akt_spark.ranker.tower import Wide, new_tower
 from akt_spark.ranker.views import ViewFusion
@@ -46,24 +47,29 @@ class Ranker(nn.Module):
 
     def _build(self, items: EntityLookup, users: EntityLookup) -> None:
         config, dim = self.config, self.config.dim
-        self.item = Entity(config, items, config.item_admission)
-        self.user = Entity(config, users, config.user_admission)
+        self.item = Entity(config, items, config.item_admission, "item" in config.content_start)
+        self.user = Entity(config, users, config.user_admission, "user" in config.content_start)
         features, history_width = items.activity.shape[1], sum(self.item.widths)
+
+        def attention() -> TargetAttention:
+            how = {"activation": config.attention_activation, "softmax": config.attention_softmax}
+            return TargetAttention(dim, history_width, dim, config.attention_hidden, **how)
+
         if config.recent_pooling == "attention":
-            self.recent_attention = TargetAttention(dim, history_width, dim, config.attention_hidden)
+            self.recent_attention = attention()
         else:
             self.recent_attention = MeanPooling(history_width, dim)
         if config.hard_search != "none":
             key = items.prefixes()[:, 0] if config.hard_search == "sid" else items.category
             self.register_buffer("search_key", key, persistent=False)  # (N,) 0 matches nothing
-            self.search_attention = TargetAttention(dim, history_width, dim, config.attention_hidden)
+            self.search_attention = attention()
         blocks = [*self.user.widths, *self.item.widths, dim]
         statistics = [features, features] if config.statistics else []
         self.fused_only = config.aggregation and not config.residual_instance
         width = 0 if self.fused_only else 2 * dim + sum(statistics)  # products, statistics
         if config.aggregation:
             inside = statistics if self.fused_only else []
-            self.fusion = ViewFusion(blocks, dim, features, config.gate_floor, inside)
+            self.fusion = ViewFusion(blocks, dim, features, config.gate_floor, inside, config.aggregation_gate)
             width += (len(blocks) + len(inside)) * dim
         elif config.hard_search != "none":
             width += dim  # the searched history
@@ -75,6 +81,10 @@ class Ranker(nn.Module):
         if config.aligned_content:
             self.aligned_content = AlignedContent(config, items)
             width += self.aligned_content.width
+        self.content_branch = None
+        if config.content_branch != "none":
+            self.content_branch = ContentBranch(config, items)
+            width += self.content_branch.width
         self.tower = new_tower(config, width, 2 * features)
         self.wide = Wide(items, users) if config.wide else None
         self.tail_preference = TailPreference(config, items) if config.tail_preference else None
@@ -89,9 +99,9 @@ class Ranker(nn.Module):
         config, users, items = self.config, batch["user_idx"], batch["item_idx"]
         recent = batch["history"][:, : config.recent]  # (B, R)
         searched = self._search(items, batch["history"])  # (B, W)
-        distinct, (target, recent_at, searched_at) = _distinct(items, recent, searched)
-        attributes, individual = self.item.gather(distinct)
-        history = self.item.history(distinct, attributes, individual)
+        ids, (target, recent_at, searched_at) = self._distinct(items, recent, searched)
+        attributes, individual = self.item.gather(ids)
+        history = self.item.history(ids, attributes, individual)
         item = self.item.blocks(items, batch["item_activity"], attributes[target], individual[target])
         user = self.user.blocks(users, batch["user_activity"], *self.user.gather(users))
         activity = [self.user.statistics(batch["user_activity"]), self.item.statistics(batch["item_activity"])]
@@ -115,7 +125,9 @@ class Ranker(nn.Module):
         if config.content:
             parts.append(self.content(items, users, recent))
         if config.aligned_content:
-            parts.append(self.aligned_content(query, target, distinct, individual, recent_at, recent > 0))
+            parts.append(self.aligned_content(query, target, ids, individual, recent_at, recent > 0))
+        if self.content_branch is not None:
+            parts.append(self.content_branch.features(batch, self._distinct))
         logits = self.tower(torch.cat(parts, 1), torch.cat(activity, 1))
         if self.wide is not None:
             logits = logits + self.wide(items, users)
@@ -129,10 +141,19 @@ class Ranker(nn.Module):
             return history[:, :0]
         target = self.search_key[items][:, None]  # (B, 1)
         matches = (self.search_key[history] == target) & (target > 0) & (history > 0)
+        return self._newest(history, matches)
+
+    def _newest(self, history: Tensor, matches: Tensor) -> Tensor:
+        """The newest entries (B, W) of the history (B, L) that match."""
         return hard_search(history, matches, self.config.searched)
 
+    @staticmethod
+    def _distinct(*ids: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Distinct ids (U,), so that each is looked up once, and the rows of the ids of every argument in its shape."""
+        return distinct(*ids)
+
     def regulariser(self, batch: dict[str, Tensor]) -> Tensor:
-        """Weighted losses of the ids of a batch, orthogonality and agreement: a scalar, 0 when they are off."""
+        """Weighted losses of the ids of a batch (orthogonality, agreement, monotone prior): a scalar, 0 when off."""
         config, loss = self.config, self.item.embedding.individual.weight.new_zeros(())
         for name, entity in (("item", self.item), ("user", self.user)):
             ids = batch[f"{name}_idx"]
@@ -140,6 +161,8 @@ class Ranker(nn.Module):
                 loss = loss + config.orthogonality * entity.embedding.orthogonality(ids)
             if config.agreement:
                 loss = loss + config.agreement * entity.embedding.agreement(ids, batch[f"{name}_activity"])
+            if config.monotone_prior:
+                loss = loss + config.monotone_prior * entity.embedding.rise(ids, batch[f"{name}_activity"])
         return loss
 
     def transfer_losses(self, generator: torch.Generator, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -177,10 +200,3 @@ class Ranker(nn.Module):
     def gate(self, entity: str) -> Tensor | None:
         """Gate r of every id (N,) of ``item`` or ``user`` from its look-up activity; None without a cluster part."""
         return {"item": self.item, "user": self.user}[entity].gates()
-
-
-def _distinct(*ids: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Distinct ids (U,), so that each is looked up once, and for every argument the rows of its ids, in its shape."""
-    distinct, row = torch.unique(torch.cat([part.flatten() for part in ids]), return_inverse=True)
-    rows = row.split([part.numel() for part in ids])
-    return distinct, [part.view(like.shape) for part, like in zip(rows, ids, strict=True)]

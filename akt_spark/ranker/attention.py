@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,12 +34,25 @@ class TargetAttention(nn.Module):
     """DIN attention of a target over history entries; a learned vector where there is no entry.
 
     An MLP scores [q, k, q - k, q * k]. Its first layer is linear, so the q - k part is folded into those of q and k,
-    and q is multiplied once a sample, not once an entry.
+    and q is multiplied once a sample, not once an entry. DIN has Dice in the MLP and adds up the values by their
+    scores as they are (Zhou et al. 2018, equation 3; FuxiCTR's defaults), so that many entries of one interest count
+    more than one; a ReLU and a softmax over the entries are ours.
     """
 
-    def __init__(self, query_dim: int, entry_dim: int, dim: int, hidden: int, value_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        query_dim: int,
+        entry_dim: int,
+        dim: int,
+        hidden: int,
+        value_dim: int | None = None,
+        activation: Literal["relu", "dice"] = "relu",
+        softmax: bool = True,
+    ) -> None:
         """Takes the widths of queries and entries, of what is computed of them, and of values that are no entries."""
         super().__init__()
+        self.softmax = softmax
+        self.dice = Dice(hidden) if activation == "dice" else None
         self.query = nn.Linear(query_dim, dim)
         self.key = nn.Linear(entry_dim, dim)
         self.value = nn.Linear(value_dim or entry_dim, dim)
@@ -65,11 +80,41 @@ class TargetAttention(nn.Module):
         keys = _gather(self.key(entries), position)  # (B, T, d)
         values = _gather(self.value(entries if values is None else values), position)  # (B, T, d)
         pairs = torch.cat([keys, query[:, None] * keys], -1)  # (B, T, 2d)
-        hidden = F.relu(self.from_query(query)[:, None] + self.from_entry(pairs))  # (B, T, h)
-        scores = self.score(hidden)[..., 0].masked_fill(~mask, torch.finfo(hidden.dtype).min)
-        weights = torch.softmax(scores, 1)  # (B, T)
+        hidden = self.from_query(query)[:, None] + self.from_entry(pairs)  # (B, T, h)
+        hidden = F.relu(hidden) if self.dice is None else self.dice(hidden, mask)
+        scores = self.score(hidden)[..., 0]
+        if self.softmax:
+            weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), 1)  # (B, T)
+        else:
+            weights = scores.masked_fill(~mask, 0.0)
         attended = torch.bmm(weights[:, None], values)[:, 0]  # (B, d)
         return torch.where(mask.any(1, keepdim=True), attended, self.null)
+
+
+class Dice(nn.Module):
+    """``p s + (1 - p) alpha s``, p the sigmoid of the standardised s, alpha learned from 0 (Zhou et al. 2018).
+
+    Between PReLU's two slopes it passes over where the values lie. Statistics are of entries that are there (ours;
+    FuxiCTR counts padding).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width, affine=False)
+        self.alpha = nn.Parameter(torch.zeros(width))
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Values (B, T, h) and mask (B, T), false for padding, to (B, T, h); zeros for padding."""
+        shown = values[mask]  # (M, h)
+        if self.training and len(shown) < 2:  # which has no variance
+            running = self.norm.running_mean, self.norm.running_var
+            standard = F.batch_norm(shown, *running, eps=self.norm.eps)
+        else:
+            standard = self.norm(shown)
+        share = torch.sigmoid(standard)
+        activated = torch.zeros_like(values)
+        activated[mask] = shown * (share + (1 - share) * self.alpha)
+        return activated
 
 
 def _gather(rows: Tensor, position: Tensor) -> Tensor:

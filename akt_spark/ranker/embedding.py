@@ -7,10 +7,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from akt_spark.config import ModelConfig
-from akt_spark.ranker.gate import ActivityScaler, new_gate
-from akt_spark.ranker.lookup import EntityLookup
+from akt_spark.ranker.content_start import level_means, projected
+from akt_spark.ranker.gate import COUNTS, ActivityScaler, new_gate
+from akt_spark.ranker.lookup import STUDENT, EntityLookup
 
 INITIAL_STD = 0.05  # of ID tables
+SHORTEST = 1e-8  # length of a vector that has a direction
 
 
 class IdTable(nn.Embedding):
@@ -27,12 +29,18 @@ class IdTable(nn.Embedding):
         row = torch.where(admitted, own, rest)
         row[0] = 0
         super().__init__(int(row.max()) + 1, dim, padding_idx=0, sparse=True)
+        self.shared_row = rest  # of ids that are not admitted; 0: they have none
         self.register_buffer("row", row, persistent=False)  # (N,)
         _reset(self, std)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids (B,) to (B, d)."""
         return super().forward(self.row[ids])
+
+    @torch.no_grad()
+    def start(self, values: Tensor, ids: Tensor) -> None:
+        """Takes the rows of admitted ids (M,) from values (N, d) of all ids."""
+        self.weight[self.row[ids]] = values[ids]
 
 
 class ClusterGuidedEmbedding(nn.Module):
@@ -45,13 +53,24 @@ class ClusterGuidedEmbedding(nn.Module):
     that is not admitted has no d of its own: with a code its gate is 1, so e = c.
     """
 
-    def __init__(self, config: ModelConfig, lookup: EntityLookup, prefixes: Tensor, admission: int = 0) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        lookup: EntityLookup,
+        prefixes: Tensor,
+        admission: int = 0,
+        from_content: bool = False,
+    ) -> None:
         super().__init__()
         self.mode, self.how = config.cluster_mode, config.mix
+        self.stop_cluster = config.orthogonality_stop_cluster
         self.scaler = ActivityScaler(lookup.activity, lookup.impressions)
         admitted = lookup.admitted(admission)
         self.individual = IdTable(admitted, config.dim, INITIAL_STD, shared=True)
         self.prefix_rows = self.own_rows = self.gate = self.scale = None
+        known = admitted & lookup.vector.any(1) if from_content else torch.zeros_like(admitted)
+        if from_content:
+            self.individual.start(projected(lookup.vector, config.dim, INITIAL_STD, draw=0), known.nonzero()[:, 0])
         if self.mode == "none":
             return
         shared = lookup.level_codes() if self.mode == "codes" else prefixes
@@ -62,14 +81,30 @@ class ClusterGuidedEmbedding(nn.Module):
                 int(shared.max()) + 1, config.dim, mode="sum", sparse=True, padding_idx=0
             )
             _reset(self.prefix_rows, INITIAL_STD * shared.shape[1] ** -0.5)  # the sum has the scale of d
+        own = lookup.admitted(least_for_own_row(config, admission))
         if self.mode in ("per_id", "hybrid"):
-            self.own_rows = IdTable(admitted, config.dim, 0.0 if self.mode == "hybrid" else INITIAL_STD)
+            self.own_rows = IdTable(own, config.dim, 0.0 if self.mode == "hybrid" else INITIAL_STD)
         if self.mode == "per_id" and config.normalise_cluster:
             self.scale = nn.Parameter(torch.tensor(0.5))
+        if from_content:
+            self._start_from_content(projected(lookup.vector, config.dim, INITIAL_STD, draw=1), shared, known & own)
+        blocked = None
+        if config.block_tail_prefix:
+            blocked = lookup.taught(shared)[shared] & (lookup.role == STUDENT)[:, None]
+        self.register_buffer("blocked", blocked, persistent=False)  # (N, L) rows that an id reads and does not move
         self.register_buffer("prefixes", shared, persistent=False)  # (N, L)
         self.register_buffer("admitted", admitted, persistent=False)  # (N,)
         self.all_admitted = bool(admitted[1:].all())
         self.register_buffer("activity", lookup.activity, persistent=False)  # (N, F)
+
+    @torch.no_grad()
+    def _start_from_content(self, values: Tensor, shared: Tensor, own: Tensor) -> None:
+        """Cluster parts from projected vectors (N, d): shared rows (N, L) from means, second rows from those of ids."""
+        if self.prefix_rows is not None:
+            means, found = level_means(values, shared)
+            self.prefix_rows.weight[found] = means[found]
+        if self.mode == "per_id":
+            self.own_rows.start(values, own.nonzero()[:, 0])
 
     def cluster(self, ids: Tensor, own_rows_only: bool = False) -> Tensor:
         """Cluster parts c of ids (B,): (B, d).
@@ -79,15 +114,24 @@ class ClusterGuidedEmbedding(nn.Module):
         """
         parts = []
         if self.prefix_rows is not None:
-            shared = self.prefix_rows(self.prefixes[ids])  # (B, L) -> (B, d)
+            shared = self._shared(ids)  # (B, d)
             parts.append(shared.detach() if own_rows_only else shared)
         if self.own_rows is not None:
             own = self.own_rows(ids)  # (B, d)
             if self.scale is not None:
                 scale = self.scale.detach() if own_rows_only else self.scale
-                own = scale * F.normalize(own, dim=-1, eps=1e-8)
+                own = scale * unit(own)
             parts.append(own)
         return sum(parts[1:], parts[0])
+
+    def _shared(self, ids: Tensor) -> Tensor:
+        """Sums of the rows that ids (B,) share with others: (B, d)."""
+        rows = self.prefixes[ids]  # (B, L)
+        if self.blocked is None:
+            return self.prefix_rows(rows)
+        blocked = self.blocked[ids]
+        read_only = self.prefix_rows(rows.masked_fill(~blocked, 0)).detach()
+        return self.prefix_rows(rows.masked_fill(blocked, 0)) + read_only
 
     def weight(self, ids: Tensor, activity: Tensor, frozen: bool = False) -> Tensor:
         """Gate r of ids (B,) with raw activity (B, F): (B, 1)."""
@@ -96,19 +140,31 @@ class ClusterGuidedEmbedding(nn.Module):
 
     def _where_coded(self, ids: Tensor, values: Tensor) -> Tensor:
         """Values (B, W), zero for ids (B,) that would need a code and have none."""
-        if self.prefix_rows is None:
-            return values
-        return torch.where(self.prefixes[ids, :1] > 0, values, torch.zeros_like(values))
+        return torch.where(self.coded(ids)[:, None], values, torch.zeros_like(values))
 
-    def mix(self, ids: Tensor, individual: Tensor, activity: Tensor, frozen: bool = False) -> Tensor:
-        """Fused embeddings e (B, d) of ids (B,) whose individual rows (B, d) are already gathered."""
+    def coded(self, ids: Tensor) -> Tensor:
+        """Whether ids (B,) have a cluster part: (B,) bool."""
+        if self.prefix_rows is None:
+            return torch.full_like(ids, self.mode != "none", dtype=torch.bool)
+        return self.prefixes[ids, 0] > 0
+
+    def mix(
+        self, ids: Tensor, individual: Tensor, activity: Tensor, frozen: bool = False, own_rows_only: bool = False
+    ) -> Tensor:
+        """Fused embeddings e (B, d) of ids (B,) whose individual rows (B, d) are already gathered.
+
+        ``own_rows_only`` lets the gradient into own rows of c alone, as in `cluster`.
+        """
         if self.mode == "none":
             return individual
+        cluster = self.cluster(ids, own_rows_only)
+        individual = individual.detach() if own_rows_only else individual
         if self.how == "sum":
-            return individual + self._where_coded(ids, self.cluster(ids))
+            return individual + self._where_coded(ids, cluster)
         if self.how == "cluster":
-            return torch.lerp(individual, self.cluster(ids), self._where_coded(ids, torch.ones_like(individual)))
-        return torch.lerp(individual, self.cluster(ids), self.weight(ids, activity, frozen))
+            return torch.lerp(individual, cluster, self._where_coded(ids, torch.ones_like(individual)))
+        weight = self.weight(ids, activity, frozen)
+        return torch.lerp(individual, cluster, weight.detach() if own_rows_only else weight)
 
     def without_gate(self, ids: Tensor, individual: Tensor) -> Tensor:
         """What stands for ids (B,) in a history that shows no e: d, but c for an id without a row of its own.
@@ -123,19 +179,34 @@ class ClusterGuidedEmbedding(nn.Module):
         coded = self._where_coded(ids, torch.ones_like(individual)) > 0
         return torch.where(own | ~coded, individual, self.cluster(ids))
 
-    @torch.no_grad()
-    def snapshot(self, ids: Tensor) -> Tensor:
-        """Fused embeddings e (B, d) of ids (B,) by their activity in the look-up, without gradient."""
+    def fused(self, ids: Tensor, own_rows_only: bool = False) -> Tensor:
+        """Fused embeddings e (B, d) of ids (B,) by their activity in the look-up; ``own_rows_only`` as in `mix`."""
         if self.mode == "none":
             return self.individual(ids)
-        return self.mix(ids, self.individual(ids), self.activity[ids], frozen=True)
+        return self.mix(ids, self.individual(ids), self.activity[ids], frozen=True, own_rows_only=own_rows_only)
+
+    @torch.no_grad()
+    def snapshot(self, ids: Tensor) -> Tensor:
+        """`fused` without gradient."""
+        return self.fused(ids)
 
     def orthogonality(self, ids: Tensor) -> Tensor:
         """Mean of cos(c, d)^2 over the distinct admitted ids of (B,) (paper, equation 5): a scalar in [0, 1]."""
         distinct = torch.unique(ids)
         counted = self.admitted[distinct]
-        cosines = squared_cosine(self.cluster(distinct), self.individual(distinct))
+        cluster = self.cluster(distinct)
+        cosines = squared_cosine(cluster.detach() if self.stop_cluster else cluster, self.individual(distinct))
         return (cosines * counted).sum() / counted.sum().clamp_min(1)
+
+    def rise(self, ids: Tensor, activity: Tensor) -> Tensor:
+        """Mean of max(0, dr / d log1p(n)) over ids (B,) with activity (B, F), a scalar (method.md 5.2, monotone prior).
+
+        n counts impressions, or what is most frequent in a log that does not say what was shown, as `ShrinkageGate`
+        does. Ids without a gate of their own add nothing.
+        """
+        count = int(self.scaler.mean[COUNTS].argmax())
+        slope = self.gate.slope(self.scaler(activity), count) / self.scaler.std[count]  # (B,)
+        return (F.relu(slope) * (self.admitted[ids] & self.coded(ids))).mean()
 
     def agreement(self, ids: Tensor, activity: Tensor) -> Tensor:
         """``(1 - r) KL(sg(d) || c) + r KL(d || sg(c))`` on softmaxes over the width, a mean over (B,): a scalar.
@@ -153,7 +224,21 @@ class ClusterGuidedEmbedding(nn.Module):
 
 def squared_cosine(left: Tensor, right: Tensor) -> Tensor:
     """cos^2 of rows, (B, d) and (B, d) to (B,); 0 with a finite gradient where a row is zero."""
-    return (F.normalize(left, dim=-1, eps=1e-8) * F.normalize(right, dim=-1, eps=1e-8)).sum(-1) ** 2
+    return (unit(left) * unit(right)).sum(-1) ** 2
+
+
+def unit(rows: Tensor) -> Tensor:
+    """Rows (..., d) at length 1. One shorter than 1e-8 has no direction: it becomes zeros, and has no gradient.
+
+    Divided by an eps instead, its gradient would be finite, but 1e8 times that of its neighbours.
+    """
+    length = rows.norm(dim=-1, keepdim=True)
+    return torch.where(length > SHORTEST, rows / length.clamp_min(SHORTEST), torch.zeros_like(rows))
+
+
+def least_for_own_row(config: ModelConfig, admission: int) -> int:
+    """Training impressions of an id that has a row of its own in its cluster part, and so may be a student."""
+    return admission if config.transfer_cold else max(admission, 1)
 
 
 class AttributeEmbedding(nn.Module):

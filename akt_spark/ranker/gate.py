@@ -54,11 +54,19 @@ class ActivityGate(nn.Module):
 
         ``frozen`` normalises by the running statistics in training too: for ids that are not a batch of samples.
         """
-        if frozen:
-            normal = F.batch_norm(activity, self.norm.running_mean, self.norm.running_var, eps=self.norm.eps)
-        else:
-            normal = self.norm(activity)
-        return self.floor + (1 - 2 * self.floor) * torch.sigmoid(self.linear(normal))
+        with torch.autocast(activity.device.type, enabled=False):  # 8 bits are few to tell activities apart
+            if frozen:
+                normal = F.batch_norm(activity, self.norm.running_mean, self.norm.running_var, eps=self.norm.eps)
+            else:
+                normal = self.norm(activity)
+            return self.floor + (1 - 2 * self.floor) * torch.sigmoid(self.linear(normal))
+
+    def slope(self, activity: Tensor, feature: int) -> Tensor:
+        """Derivative of the weight by one feature, at scaled activity (B, F) and frozen statistics: (B,)."""
+        span = 1 - 2 * self.floor
+        share = (self(activity, frozen=True)[:, 0] - self.floor) / span  # the sigmoid
+        per_unit = torch.rsqrt(self.norm.running_var[feature] + self.norm.eps)
+        return span * share * (1 - share) * self.linear.weight[0, feature] * per_unit
 
 
 class ConstantGate(nn.Module):

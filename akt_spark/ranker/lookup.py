@@ -77,6 +77,12 @@ class EntityLookup:
             parent = row
         return torch.stack(rows, 1)
 
+    def taught(self, rows: Tensor) -> Tensor:
+        """Which rows a teacher shares, of a table (P,) that `prefixes` or `level_codes` (N, L) index: (P,) bool."""
+        shared = torch.bincount(rows[self.role == TEACHER].flatten(), minlength=int(rows.max()) + 1) > 0
+        shared[0] = False
+        return shared
+
     def with_codes(self, name: str) -> EntityLookup:
         """The same ids with the codes of a name: ``semantic``, ``random``, or another codebook where there is one."""
         if name == "random":
@@ -90,3 +96,10 @@ class EntityLookup:
         codes = self.codes.clone()
         codes[coded] = self.codes[coded[order]]
         return replace(self, codes=codes)
+
+
+def distinct(*ids: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Distinct ids (U,), so that each is looked up once, and for every argument the rows of its ids, in its shape."""
+    found, row = torch.unique(torch.cat([part.flatten() for part in ids]), return_inverse=True)
+    rows = row.split([part.numel() for part in ids])
+    return found, [part.view(like.shape) for part, like in zip(rows, ids, strict=True)]

@@ -27,9 +27,11 @@ class Preset:
     overrides: dict[str, Any]
 
 
-# what a ranker without clusters is: din with hard search by category and statistics, the paper's "online base"
+# what a ranker without clusters is: attention and hard search by category and statistics, the paper's "online base"
 BASE: dict[str, Any] = {
     "recent_pooling": "attention",
+    "attention_activation": "relu",
+    "attention_softmax": True,
     "hard_search": "category",
     "history_embedding": "individual",
     "statistics": True,
@@ -40,14 +42,25 @@ BASE: dict[str, Any] = {
     "tail_preference": 0.0,
     "cluster_mode": "none",
     "mix": "gate",
+    "activity_dropout": 0.0,
+    "monotone_prior": 0.0,
+    "block_tail_prefix": False,
+    "content_start": [],
     "codes": "semantic",
     "transfer": False,
+    "transfer_cold": True,
+    "transfer_stop_gradient": True,
     "orthogonality": 0.0,
+    "orthogonality_stop_cluster": False,
     "agreement": 0.0,
     "aggregation": False,
+    "aggregation_gate": "learned",
+    "cluster_means": "snapshot",
     "residual_instance": True,
     "content": [],
     "aligned_content": False,
+    "content_branch": "none",
+    "pretrain_epochs": 0,
 }
 PLAIN = BASE | {"statistics": False, "hard_search": "none"}
 AKT_REC = BASE | {
@@ -88,7 +101,11 @@ PRESETS: dict[str, Preset] = {
             "content": [],
         },
     ),
-    "base": Preset("din and hard search by category, statistics, e = d", "the paper's online base as we read it", BASE),
+    "base": Preset(
+        "attention over the recent history and what shares the target's category, statistics, e = d",
+        "the paper's online base as we read it; its attention has a softmax and ReLU",
+        BASE,
+    ),
     "dnn": Preset(
         "MLP of embeddings and the mean of the history",
         "the start of DIN's comparison",
@@ -97,9 +114,13 @@ PRESETS: dict[str, Preset] = {
     "wide_deep": Preset(
         "dnn + a weight an id and attribute", "Cheng et al. 2016", PLAIN | {"recent_pooling": "mean", "wide": True}
     ),
-    "din": Preset("attention of the target over the recent history", "Zhou et al. 2018", PLAIN),
+    "din": Preset(
+        "attention of the target over the recent history, Dice, scores without softmax",
+        "Zhou et al. 2018; what they have, and FuxiCTR by default",
+        PLAIN | {"attention_activation": "dice", "attention_softmax": False},
+    ),
     "sim": Preset(
-        "din + attention over what shares the target's category",
+        "attention over the recent history, and over what shares the target's category",
         "SIM, hard search (Pi et al. 2020)",
         PLAIN | {"hard_search": "category"},
     ),
@@ -113,7 +134,7 @@ PRESETS: dict[str, Preset] = {
         BASE | {"id_dropout": 0.5, "id_dropout_below": 10, "content": ["item", "user"]},
     ),
     "tailnet": Preset(
-        "base, logit + log R of the item's type, R from the history",
+        "base, logit + log R of the item's type, R from the history; heads are the most shown fifth",
         "Liu and Zheng 2020 (arXiv 2007.12329); pointwise it is ours",
         BASE | {"tail_preference": 1.0},
     ),
@@ -126,6 +147,11 @@ PRESETS: dict[str, Preset] = {
         "base + histogram of cosines between target and history",
         "SimTier (arXiv 2407.19467)",
         BASE | {"content": ["similarity"]},
+    ),
+    "make": Preset(
+        "base + a click model of z of target and history, trained alone for three epochs before, then with the rest",
+        "MAKE (arXiv 2407.19467); epochs and widths are ours",
+        BASE | {"content_branch": "trained", "pretrain_epochs": 3},
     ),
     "saviorrec": Preset(
         "base + z moved by zero-started rows of its codes, attention in both directions",
@@ -149,7 +175,9 @@ PRESETS: dict[str, Preset] = {
         BASE | {"cluster_mode": "prefix", "mix": "sum", "history_embedding": "fused"},
     ),
     "tiger_codes": Preset(
-        "base, e = d + sum_l E_l[code l]", "rows a code as in TIGER", BASE | {"cluster_mode": "codes", "mix": "sum"}
+        "base, e = sum_l E_l[code l], also in the history: no row of an id",
+        "TIGER knows items by rows of their codes alone; as a click model it is ours",
+        BASE | {"cluster_mode": "codes", "mix": "cluster", "history_embedding": "fused"},
     ),
     "prefix_residual": Preset(
         "base, e = gate of d and hybrid c, no transfer",

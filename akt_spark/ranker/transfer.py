@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from akt_spark.config import ModelConfig
-from akt_spark.ranker.embedding import ClusterGuidedEmbedding
+from akt_spark.ranker.embedding import ClusterGuidedEmbedding, least_for_own_row, unit
 from akt_spark.ranker.lookup import STUDENT, TEACHER, EntityLookup
 
 
@@ -27,26 +26,25 @@ class TransferSampler(nn.Module):
     """Draws students uniformly over clusters, then over the students of the cluster, and their teachers.
 
     A student's cluster is its longest code prefix that holds a teacher; a student without one takes no part, nor does
-    one that is not admitted, which has no row to move. A click
-    batch rarely holds tail ids and never cold ones, hence the sampler (method.md 5.5). Members of clusters are kept as
-    sorted ids with offsets, so a draw costs a few vector operations for any number of ids.
+    one without a row of its own to move: not admitted, or cold where ``transfer_cold`` is off. A click batch rarely
+    holds tail ids and never cold ones, hence the sampler (method.md 5.5). Members of clusters are kept as sorted ids
+    with offsets, so a draw costs a few vector operations for any number of ids.
     """
 
     def __init__(self, config: ModelConfig, lookup: EntityLookup, prefixes: Tensor, admission: int = 0) -> None:
         super().__init__()
         self.config = config
         teachers = (lookup.role == TEACHER).nonzero()[:, 0]
-        rows = int(prefixes.max()) + 1
-        taught = torch.bincount(prefixes[teachers].flatten(), minlength=rows) > 0  # (P,)
-        taught[0] = False
+        taught = lookup.taught(prefixes)  # (P,)
         level = (taught[prefixes] * torch.arange(1, prefixes.shape[1] + 1)).amax(1) - 1  # (N,) longest, -1 for none
         cluster = prefixes.gather(1, level.clamp_min(0)[:, None])[:, 0]  # (N,)
-        students = ((lookup.role == STUDENT) & (level >= 0) & lookup.admitted(admission)).nonzero()[:, 0]
+        own_row = lookup.admitted(least_for_own_row(config, admission))
+        students = ((lookup.role == STUDENT) & (level >= 0) & own_row).nonzero()[:, 0]
         students = students[cluster[students].argsort(stable=True)]
         clusters, sizes = torch.unique_consecutive(cluster[students], return_counts=True)
         pairs = prefixes[teachers]  # (T, L): a teacher belongs to all its prefixes
         by_prefix = pairs.flatten().argsort(stable=True)
-        members = torch.bincount(pairs.flatten(), minlength=rows)
+        members = torch.bincount(pairs.flatten(), minlength=len(taught))
         self._keep("all_teachers", teachers)
         self._keep("teachers", teachers.repeat_interleave(pairs.shape[1])[by_prefix])  # by prefix row
         self._keep("teacher_groups", torch.stack([members.cumsum(0) - members, members]))  # (2, P) start and size
@@ -101,20 +99,26 @@ class TransferSampler(nn.Module):
 def transfer_loss(
     embedding: ClusterGuidedEmbedding, lesson: Lesson, impressions: Tensor, config: ModelConfig
 ) -> Tensor:
-    """L_trans of one lesson (paper, equation 4), a scalar whose gradient reaches the anchors' own rows only.
+    """L_trans of one lesson (paper, equation 4), a scalar whose gradient reaches own rows of c only.
 
-    Teachers show e or c behind a stop-gradient. With ``lambda_teacher`` above 0 they also learn from their students.
+    Teachers show e or c, and behind a stop-gradient only students move. With ``lambda_teacher`` above 0 teachers also
+    learn from their students. Without ``transfer_stop_gradient`` both ends of either loss move: the symmetric control
+    of method.md 9.2, A1.
     """
     students, teachers = lesson.students, lesson.teachers
+    stopped = config.transfer_stop_gradient
     student_c = embedding.cluster(students, own_rows_only=True)
-    shown = embedding.snapshot(teachers) if config.teacher == "fused" else embedding.cluster(teachers).detach()
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not stopped):
+        show = embedding.fused if config.teacher == "fused" else embedding.cluster
+        shown = show(teachers, own_rows_only=True)
     weights = class_balanced_weights(impressions[students], config.class_balance)
     temperature = config.transfer_temperature
     loss = config.lambda_student * info_nce(student_c, shown, lesson.positives, weights, temperature)
     if config.lambda_teacher:
         teacher_c = embedding.cluster(teachers, own_rows_only=True)
         weights = class_balanced_weights(impressions[teachers], config.class_balance)
-        back = info_nce(teacher_c, student_c.detach(), lesson.positives.T, weights, temperature)
+        seen = student_c.detach() if stopped else student_c
+        back = info_nce(teacher_c, seen, lesson.positives.T, weights, temperature)
         loss = loss + config.lambda_teacher * back
     return loss
 
@@ -124,7 +128,7 @@ def info_nce(anchors: Tensor, keys: Tensor, positives: Tensor, weights: Tensor, 
 
     Args:
         anchors: (A, d), receive the gradient.
-        keys: (K, d), the caller detaches them.
+        keys: (K, d), which the caller detaches where they are to stay.
         positives: (A, K) bool.
         weights: (A,).
         temperature: above 0.
@@ -133,7 +137,7 @@ def info_nce(anchors: Tensor, keys: Tensor, positives: Tensor, weights: Tensor, 
         return anchors.sum() * 0.0
     with torch.autocast(anchors.device.type, enabled=False):
         precise = torch.promote_types(anchors.dtype, torch.float32)
-        anchors, keys = (F.normalize(side.to(precise), dim=-1, eps=1e-8) for side in (anchors, keys))
+        anchors, keys = unit(anchors.to(precise)), unit(keys.to(precise))
         scores = anchors @ keys.T / temperature  # (A, K)
         taught = positives.any(1)  # (A,)
         # rows without a positive keep all entries, so that no row is all -inf: their difference is exactly 0

@@ -31,15 +31,13 @@ def judge_events(events: DataFrame, ds: date, daily: IngestConfig | None = None)
             rejected when that is too far away, for no other night will see it. Otherwise every night reads all files,
             and an event of a later day is judged when its day has come.
     """
-    happened, kind = F.col("event_time"), F.col("event_type")
-    absurd = (happened < F.lit(EARLIEST)) | (happened >= F.lit(LATEST))
+    kind = F.col("event_type")
     return events.withColumn(
         VERDICT,
         F.coalesce(
             VERDICT,
-            F.when(happened.isNull(), F.lit("event_time missing or unreadable")),
-            _broken(absurd, "event_time before 1970 or after 2199", happened),
-            *_day_rules(happened, ds, daily),
+            *_time_rules("event_time"),
+            *_day_rules(F.col("event_time"), ds, daily),
             *_id_rules("event_id"),
             *_id_rules("user_id"),
             *_id_rules("item_id"),
@@ -69,6 +67,13 @@ def judge_users(users: DataFrame) -> DataFrame:
     return _reject_repeated(users.withColumn(VERDICT, F.coalesce(VERDICT, *_id_rules("user_id"))), "user_id", ROW_JSON)
 
 
+def judge_requests(rows: DataFrame) -> DataFrame:
+    """Adds a verdict to rows that are asked to be scored: of ids, and of a time where they have one."""
+    rules = {"event_time": _time_rules, "user_id": _id_rules, "item_id": _id_rules}
+    asked = [broken for name, of in rules.items() if name in rows.columns for broken in of(name)]
+    return rows.withColumn(VERDICT, F.coalesce(VERDICT, *asked))
+
+
 def rule(verdict: Column) -> Column:
     """The rule of a verdict, without the value that broke it."""
     return F.split_part(verdict, F.lit(":"), F.lit(1))
@@ -79,6 +84,13 @@ def _reject_repeated(rows: DataFrame, key: str, order: str) -> DataFrame:
     place = F.row_number().over(Window.partitionBy(key).orderBy(F.col(VERDICT).isNotNull(), order, ROW_JSON))
     repeated = _broken(F.col("place") > 1, f"{key} repeated", F.col(key))
     return rows.withColumn("place", place).withColumn(VERDICT, F.coalesce(VERDICT, repeated)).drop("place")
+
+
+def _time_rules(name: str) -> Iterator[Column]:
+    moment = F.col(name)
+    yield F.when(moment.isNull(), F.lit(f"{name} missing or unreadable"))
+    absurd = (moment < F.lit(EARLIEST)) | (moment >= F.lit(LATEST))
+    yield _broken(absurd, f"{name} before 1970 or after 2199", moment)
 
 
 def _day_rules(happened: Column, ds: date, daily: IngestConfig | None) -> Iterator[Column]:

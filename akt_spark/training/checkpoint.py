@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from safetensors.torch import load_file, save_file
@@ -29,6 +30,7 @@ WEIGHTS, OPTIMISERS, PROGRESS, CHECKPOINT = (
     "progress.json",
     "checkpoint.json",
 )
+ASIDE = ".replaced"
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,17 @@ class Checkpoint:
         model: the resolved `ModelConfig`.
         versions: Delta versions of the training tables.
         config_hash: of everything that decides the result.
+        code: hash of the code of rankers.
+        parent: hash of the ranker that the training started from.
         epoch: the kept one, from 1.
         step: optimiser steps up to the end of the last epoch.
         parameters: trainable numbers.
         samples: training samples that all ranks together took.
         seconds: wall time of all epochs.
+        peak_gib: the most memory of rank 0; a training that was killed counts what it had at its last checkpoint.
         metrics: of the kept epoch.
         curve: (step, metric, value).
+        timings: the same of what another run would measure otherwise: samples_per_second and reader_wait of epochs.
         gates: rows of ``training.gates`` without run, variant and seed.
     """
 
@@ -56,27 +62,51 @@ class Checkpoint:
     model: dict[str, Any]
     versions: dict[str, int]
     config_hash: str
+    code: str
+    parent: str | None
     epoch: int
     step: int
     parameters: int
     samples: int
     seconds: float
+    peak_gib: float
     metrics: dict[str, float]
     curve: list[tuple[int, str, float]]
+    timings: list[tuple[int, str, float]]
     gates: list[dict[str, Any]]
+
+    @property
+    def reader_wait(self) -> float:
+        """Share of the steps' time that was waited for samples, the mean of all epochs."""
+        return mean(value for _, metric, value in self.timings if metric == "reader_wait")
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary sibling that takes the place of ``path`` when the block ends without an error."""
+    """A temporary sibling that takes the place of ``path`` when the block ends without an error.
+
+    No system call puts a folder in the place of a full one, so the old one steps aside first. A kill in that moment
+    loses nothing: `put_back` finds it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    put_back(path.parent)
     for abandoned in path.parent.glob(f".{path.name}.*"):
         shutil.rmtree(abandoned)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary, aside = path.with_name(f".{path.name}.{os.getpid()}"), path.with_name(f".{path.name}{ASIDE}")
     temporary.mkdir()
     yield temporary
-    shutil.rmtree(path, ignore_errors=True)
-    temporary.rename(path)
+    if path.exists():
+        os.replace(path, aside)
+    os.replace(temporary, path)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def put_back(parent: Path) -> None:
+    """Gives folders their names back that stepped aside for others that never came."""
+    for aside in parent.glob(f".*{ASIDE}"):
+        path = aside.with_name(aside.name.removeprefix(".").removesuffix(ASIDE))
+        if not path.exists():
+            os.replace(aside, path)
 
 
 def save_step(
@@ -120,7 +150,12 @@ def save_finished(training: Path, model: nn.Module, checkpoint: Checkpoint) -> N
 
 def finished(training: Path) -> bool:
     """Whether a training has reached its end."""
-    return (training / "model" / CHECKPOINT).is_file()
+    return is_model(training / "model")
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds a finished ranker."""
+    return (folder / CHECKPOINT).is_file()
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
@@ -129,20 +164,25 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     Raises:
         DataError: when there is no finished model.
     """
-    file = Path(path, CHECKPOINT)
-    if not file.is_file():
+    if not is_model(Path(path)):
         raise DataError(f"no trained model at {path}: run jobs/train_ranker.py for this --ds first")
-    return Checkpoint(**json.loads(file.read_text()))
+    return Checkpoint(**json.loads(Path(path, CHECKPOINT).read_text()))
 
 
-def load_ranker(path: Path | str, items: EntityLookup, users: EntityLookup) -> Ranker:
+def load_ranker(path: Path | str, items: EntityLookup, users: EntityLookup, kind: type[Ranker] = Ranker) -> Ranker:
     """A trained ranker in evaluation mode, over the look-ups it was trained with.
+
+    Args:
+        path: the model folder.
+        items: the look-up of items.
+        users: the look-up of users.
+        kind: `Ranker`, or one that computes the same in another way.
 
     Raises:
         DataError: when there is no finished model.
     """
     checkpoint = read_checkpoint(path)
-    model = Ranker(ModelConfig.model_validate(checkpoint.model), items, users, checkpoint.seed)
+    model = kind(ModelConfig.model_validate(checkpoint.model), items, users, checkpoint.seed)
     model.load_state_dict(load_file(Path(path, WEIGHTS)))
     return model.eval()
 

@@ -20,10 +20,14 @@ PATIENCE = timedelta(days=1)  # at the end, ranks wait for a group that still tr
 
 
 class Communicator(Protocol):
-    """The collectives of a training. Every rank must call the same ones in the same order."""
+    """The collectives of a training. Every rank must call the same ones in the same order.
+
+    Tensors may lie on a GPU, all of a call on the same one; results lie where the arguments do.
+    """
 
     rank: int
     world: int
+    local_rank: int  # among the ranks of its machine
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replaces dense tensors of one dtype by their mean over the ranks, in one exchange."""
@@ -46,6 +50,7 @@ class InlineCommunicator:
 
     rank = 0
     world = 1
+    local_rank = 0
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Nothing to do."""
@@ -71,6 +76,7 @@ class _Ranks(ABC):
 
     rank: int
     world: int
+    local_rank: int
 
     @abstractmethod
     def _mean(self, tensor: Tensor) -> Tensor:
@@ -103,14 +109,17 @@ class _Ranks(ABC):
     def average_sparse(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Two gathers for all tables: how many rows and which, and their values."""
         local = [gradient.coalesce() for gradient in gradients]
-        counts = torch.tensor([gradient.indices().shape[1] for gradient in local])
+        counts = torch.tensor([gradient.indices().shape[1] for gradient in local], device=local[0].device)
         rows = self.gather(torch.cat([counts, *(gradient.indices()[0] for gradient in local)]))
         values = self.gather(torch.cat([gradient.values().reshape(-1) for gradient in local]))
         return _merge(rows, values, [gradient.shape for gradient in local], self.world)
 
 
 class HorovodCommunicator(_Ranks):
-    """One of the ranks that Horovod started. The collectives have fixed names, so that Horovod caches their plans."""
+    """One of the ranks that Horovod started. The collectives have fixed names, so that Horovod caches their plans.
+
+    A Horovod that was built without NCCL carries what lies on a GPU through main memory.
+    """
 
     def __init__(self) -> None:
         import horovod.torch as hvd
@@ -118,6 +127,8 @@ class HorovodCommunicator(_Ranks):
         os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", "300")  # 30 are short on a busy machine
         hvd.init()
         self._hvd = hvd
+        self.local_rank: int = hvd.local_rank()
+        self._carries_gpu = bool(hvd.nccl_built())
         self._join(hvd.global_process_set)
 
     def _join(self, ranks: Any) -> None:
@@ -133,30 +144,38 @@ class HorovodCommunicator(_Ranks):
         group._join(next(ranks for ranks in sets if ranks.included()))
         return group
 
+    def _carried(self, tensor: Tensor) -> Tensor:
+        return tensor.detach() if self._carries_gpu else tensor.detach().cpu()
+
     def _mean(self, tensor: Tensor) -> Tensor:
         name = f"average.{tensor.dtype}.{len(tensor)}"
-        return self._hvd.allreduce(tensor, op=self._hvd.Average, name=name, process_set=self._set)
+        mean = self._hvd.allreduce(self._carried(tensor), op=self._hvd.Average, name=name, process_set=self._set)
+        return mean.to(tensor.device)
 
     def gather(self, tensor: Tensor) -> Tensor:
         """An allgather along the first dimension."""
         name = f"gather.{tensor.dtype}.{tuple(tensor.shape[1:])}"
-        return self._hvd.allgather(tensor.detach(), name=name, process_set=self._set)
+        return self._hvd.allgather(self._carried(tensor), name=name, process_set=self._set).to(tensor.device)
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """A broadcast of every tensor."""
         first = self._set.ranks[0]
         for number, tensor in enumerate(tensors):
-            self._hvd.broadcast_(tensor.detach(), first, name=f"broadcast.{number}", process_set=self._set)
+            carried = self._carried(tensor)
+            self._hvd.broadcast_(carried, first, name=f"broadcast.{number}", process_set=self._set)
+            tensor.detach().copy_(carried)
 
 
 class TorchCommunicator(_Ranks):
-    """One of the ranks that PySpark's TorchDistributor started."""
+    """One of the ranks that PySpark's TorchDistributor started: gloo between CPUs, NCCL between GPUs."""
 
     def __init__(self) -> None:
         import torch.distributed as dist
 
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        gpus = torch.cuda.is_available() and dist.is_nccl_available()
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
         self._dist = dist
+        self.local_rank = int(os.environ["LOCAL_RANK"])
         self._join(dist.group.WORLD)
 
     def _join(self, group: Any) -> None:
@@ -177,8 +196,10 @@ class TorchCommunicator(_Ranks):
 
     def gather(self, tensor: Tensor) -> Tensor:
         """Lengths first, then tensors that are padded to the longest."""
-        tensor, lengths = tensor.detach(), [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
-        self._dist.all_gather(lengths, torch.tensor([len(tensor)]), group=self._group)
+        tensor = tensor.detach()
+        length = torch.tensor([len(tensor)], device=tensor.device)
+        lengths = [torch.zeros_like(length) for _ in range(self.world)]
+        self._dist.all_gather(lengths, length, group=self._group)
         longest = int(max(lengths))
         padded = tensor.new_zeros((longest, *tensor.shape[1:]))
         padded[: len(tensor)] = tensor
@@ -205,7 +226,7 @@ def _merge(rows: Tensor, values: Tensor, shapes: Sequence[torch.Size], world: in
             entries[table].append(values[value : value + count * shape[1]].view(count, shape[1]))
             row, value = row + count, value + count * shape[1]
     return [
-        torch.sparse_coo_tensor(torch.cat(where)[None], torch.cat(what) / world, shape).coalesce()
+        torch.sparse_coo_tensor(torch.cat(where)[None], torch.cat(what) / world, shape, device=values.device).coalesce()
         for where, what, shape in zip(indices, entries, shapes, strict=True)
     ]
 
@@ -218,7 +239,7 @@ def require_equal(communicator: Communicator, tensors: Sequence[Tensor]) -> None
     """
     digest = hashlib.sha256()
     for tensor in tensors:
-        digest.update(tensor.detach().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     mine = torch.tensor([int.from_bytes(digest.digest()[:8], "big", signed=True)])
     if len(torch.unique(communicator.gather(mine))) > 1:
         raise AktError("the ranks ended with different weights: the training is not usable; please report this")

@@ -21,7 +21,7 @@ def gate_bins(entity: str, gate: Tensor | None, lookup: EntityLookup) -> list[di
     """
     if gate is None:
         return []
-    weights, impressions = gate[1:].double(), lookup.impressions[1:]
+    weights, impressions = gate[1:].double().cpu(), lookup.impressions[1:]
     bins = torch.frexp(impressions.double()).exponent  # 0 for 0, then floor(log2 n) + 1
     rows = []
     for number in torch.unique(bins).tolist():

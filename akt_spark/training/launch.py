@@ -14,6 +14,7 @@ from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from typing import Any, Literal, TextIO
 
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from akt_spark.errors import AktError, ConfigError, DataError
@@ -47,7 +48,8 @@ def launch(
         train_fn: an importable function.
         args: its arguments after the communicator.
         num_proc: ranks; with ``inline`` there is always one.
-        backend: ``horovod``, ``torch`` (PySpark's TorchDistributor, gloo), or ``inline`` for debugging.
+        backend: ``horovod``, ``torch`` (PySpark's TorchDistributor, with GPUs where Spark's tasks have them), or
+            ``inline`` for debugging.
         groups: into how many groups ``train_fn`` will split the ranks.
 
     Raises:
@@ -90,7 +92,8 @@ def _on_torch(train_fn: Callable[..., Any], args: tuple[Any, ...], num_proc: int
     from pyspark.ml.torch.distributor import TorchDistributor
 
     errors = _LastLines()
-    distributor = TorchDistributor(num_processes=num_proc, local_mode=False, use_gpu=False)
+    gpus = SparkContext.getOrCreate().getConf().get("spark.task.resource.gpu.amount")
+    distributor = TorchDistributor(num_processes=num_proc, local_mode=False, use_gpu=gpus is not None)
     try:
         with redirect_stdout(_Both(sys.stdout, errors)):  # where it shows what ranks print
             return distributor.run(_torch_main, train_fn, args)

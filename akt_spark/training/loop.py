@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from akt_spark.config import ModelConfig, TrainingConfig
 from akt_spark.errors import AktError
+from akt_spark.training.device import autocast
 from akt_spark.training.exchange import Communicator
 from akt_spark.training.order import lanes_of
 
@@ -35,7 +36,11 @@ class Trainer:
     - transfer tables, transfer loss: plain SGD with a learning rate of its own and a linear warm-up (or, with
       ``transfer_optimiser: tables``, the lazy Adam of the click loss).
 
+    The first ``pretrain_steps`` train the model's branch of content alone, by its own log loss; what does not learn in
+    a step is not touched by its optimiser, whose state then starts with the phase in which it does.
+
     Attributes:
+        device: where the model is, and batches must be.
         lanes: the lanes of this rank.
         step: optimiser steps taken.
         curve: (step, metric, mean over the ranks and over the steps since the last point).
@@ -49,12 +54,16 @@ class Trainer:
         communicator: Communicator,
         seed: int,
         total_steps: int,
+        pretrain_steps: int = 0,
     ) -> None:
         self.model, self.settings, self.training = model, settings, training
         self.communicator, self.seed = communicator, seed
+        self.device = next(model.parameters()).device
         self.lanes = lanes_of(communicator.rank, communicator.world, training.shares)
         self.warmup_steps = max(1, round(settings.transfer_warmup * total_steps))
+        self.pretrain_steps = pretrain_steps
         self.dense_parameters = model.dense_parameters()
+        self.branch = list(model.content_branch.parameters()) if model.content_branch is not None else []
         self.id_tables, self.transfer_tables = model.id_tables(), model.transfer_tables()
         self.rates = (
             settings.learning_rate or training.learning_rate,
@@ -103,7 +112,8 @@ class Trainer:
         """One step of all three optimisers, from gradients at the same weights."""
         self.step += 1
         self.model.zero_grad(set_to_none=True)
-        warmth, pulls = min(1.0, self.step / self.warmup_steps), []
+        of_phase = self.step if self.pretraining else self.step - self.pretrain_steps
+        warmth, pulls = min(1.0, of_phase / self.warmup_steps), []
         before = [values.clone() for values in self.statistics]
         after = [torch.zeros_like(values) for values in self.statistics]
         for lane, batch in zip(self.lanes, batches, strict=True):
@@ -117,19 +127,32 @@ class Trainer:
         pulled = self._exchange([sum(of_lanes[1:], of_lanes[0]) for of_lanes in zip(*pulls, strict=True)])
         for optimiser, rate in zip(self._optimisers().values(), self.rates, strict=True):
             for group in optimiser.param_groups:
-                group["lr"] = rate * min(1.0, self.step / max(1, self.training.warmup_steps))
+                group["lr"] = rate * min(1.0, of_phase / max(1, self.training.warmup_steps))
             optimiser.step()
         rate = self.settings.transfer_learning_rate * warmth
         with torch.no_grad():
             for table, pull in zip(self.transfer_tables, pulled, strict=False):
                 table.add_(pull, alpha=-rate)
 
+    @property
+    def pretraining(self) -> bool:
+        """Whether the step that is taken trains the branch of content alone."""
+        return 0 < self.step <= self.pretrain_steps
+
     def _gradients(self, lane: int, batch: dict[str, Tensor], warmth: float) -> Sequence[Tensor]:
         """Adds the gradients of a lane's batch; returns those of the transfer, where it has an optimiser of its own."""
         torch.manual_seed(self._mixed(lane))  # dropout
         share = 1 / len(self.lanes)
-        click_loss = F.binary_cross_entropy_with_logits(self.model(batch), batch["label"])
-        regulariser = self.model.regulariser(batch)
+        if self.pretraining:
+            with autocast(self.device, self.training.precision):
+                logits = self.model.content_branch(batch)
+            loss = F.binary_cross_entropy_with_logits(logits.float(), batch["label"])
+            (share * loss).backward()
+            self._add({"pretraining_loss": loss})
+            return ()
+        with autocast(self.device, self.training.precision):
+            logits, regulariser = self.model(batch), self.model.regulariser(batch)
+        click_loss = F.binary_cross_entropy_with_logits(logits.float(), batch["label"])
         transfers = self.model.transfer_losses(self._generator(lane), batch)
         joined = self.settings.transfer_optimiser == "tables"
         transfer = self.settings.transfer_weight * warmth * sum(transfers.values()) if joined else 0.0
@@ -150,15 +173,25 @@ class Trainer:
 
     def _exchange(self, pulls: Sequence[Tensor]) -> list[Tensor]:
         """Averages gradients and batch statistics over the ranks; returns the gradients of the transfer."""
-        for parameter in self.dense_parameters:
+        learning = self._learning()
+        for parameter in learning:
             if parameter.grad is None:  # ranks must exchange equally much
                 parameter.grad = torch.zeros_like(parameter)
-        self.communicator.average([*(parameter.grad for parameter in self.dense_parameters), *self.statistics])
+        self.communicator.average([*(parameter.grad for parameter in learning), *self.statistics])
+        if self.pretraining:
+            return []
         clicks = [_no_rows(table) if table.grad is None else table.grad for table in self.id_tables]
         averaged = self.communicator.average_sparse([*clicks, *pulls])
         for table, gradient in zip(self.id_tables, averaged, strict=False):
             table.grad = gradient
         return averaged[len(self.id_tables) :]
+
+    def _learning(self) -> list[nn.Parameter]:
+        """The dense parameters that learn in this step."""
+        if self.pretraining:
+            return self.branch
+        still = {id(parameter) for parameter in self.branch} if self.settings.content_branch == "frozen" else set()
+        return [parameter for parameter in self.dense_parameters if id(parameter) not in still]
 
     def _add(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
@@ -216,4 +249,5 @@ class Trainer:
 
 def _no_rows(table: Tensor) -> Tensor:
     """A sparse gradient of a table that no sample used."""
-    return torch.sparse_coo_tensor(torch.empty(1, 0, dtype=torch.int64), torch.empty(0, table.shape[1]), table.shape)
+    rows, values = table.new_empty(1, 0, dtype=torch.int64), table.new_empty(0, table.shape[1])
+    return torch.sparse_coo_tensor(rows, values, table.shape, device=table.device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 
@@ -59,3 +60,13 @@ def shuffled(blocks: Sequence[Block], seed: int, epoch: int) -> list[Block]:
     """The blocks in the order of one epoch."""
     order = np.random.default_rng([seed, epoch]).permutation(len(blocks))
     return [blocks[i] for i in order]
+
+
+def next_blocks(blocks: Sequence[Block], rows: int, seed: int, epoch: int) -> tuple[Block, ...]:
+    """The fewest blocks with so many rows that follow those of the epoch before, round and round in one order."""
+    order = cycle(shuffled(blocks, seed, epoch=0))
+    for _ in range(epoch):
+        taken: list[Block] = []
+        while sum(block.rows for block in taken) < rows:
+            taken.append(next(order))
+    return tuple(taken)

@@ -5,8 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from akt_spark.config import ModelConfig, TrainingConfig
-from akt_spark.training.order import steps_per_epoch
+from akt_spark.training.order import next_blocks, steps_per_epoch
 from akt_spark.training.samples import Block
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The ranker of an earlier day that a training starts from.
+
+    Attributes:
+        run_id: that trained it.
+        path: its model folder.
+        config_hash: its identity.
+        item_files: the look-ups that it was trained with.
+        user_files: likewise.
+    """
+
+    run_id: str
+    path: str
+    config_hash: str
+    item_files: tuple[str, ...]
+    user_files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -19,6 +38,8 @@ class Training:
         model: the variant's configuration.
         folder: where its epochs and its model are kept; every rank must see it.
         config_hash: of everything that decides the result; ``folder`` contains it.
+        code: hash of the code of rankers.
+        parent: what it starts from; None: from the beginning.
     """
 
     variant: str
@@ -26,10 +47,12 @@ class Training:
     model: ModelConfig
     folder: str
     config_hash: str
+    code: str
+    parent: Parent | None = None
 
     def epochs(self, settings: TrainingConfig) -> int:
-        """Passes over the samples, at most."""
-        return self.model.epochs or settings.epochs
+        """Passes over the samples, at most, with those before that train the branch of content."""
+        return self.model.pretrain_epochs + (self.model.epochs or settings.epochs)
 
     @property
     def name(self) -> str:
@@ -52,5 +75,16 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps an epoch."""
+        """Optimiser steps of an epoch over all samples."""
         return steps_per_epoch(sum(block.rows for block in self.train), self.settings.batch_size, self.settings.shares)
+
+    def steps_of(self, training: Training) -> int:
+        """Optimiser steps of an epoch of a training; with a parent it is over a share of the samples."""
+        return self.steps if training.parent is None else max(1, int(self.steps * self.settings.warm_start_share))
+
+    def blocks_of(self, training: Training, epoch: int) -> tuple[Block, ...]:
+        """The samples of an epoch of a training; with a parent just enough blocks, every epoch others."""
+        if training.parent is None:
+            return self.train
+        rows = self.steps_of(training) * self.settings.batch_size * self.settings.shares
+        return next_blocks(self.train, rows, training.seed, epoch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,19 @@ import torch
 from akt_spark.ranker.akt_rec import Ranker
 from akt_spark.ranker.lookup import EntityLookup
 from akt_spark.training import checkpoint as folders
+from akt_spark.training.device import device_of, moved, prepare
 from akt_spark.training.exchange import Communicator, require_equal
 from akt_spark.training.gates import gate_bins
+from akt_spark.training.live import Live
 from akt_spark.training.lookup import load_lookup
-from akt_spark.training.loop import Trainer
+from akt_spark.training.loop import Point, Trainer
+from akt_spark.training.memory import forget_peak, peak_gib
 from akt_spark.training.plan import Plan, Training
 from akt_spark.training.progress import say
 from akt_spark.training.reader import batches, ordered_batches
 from akt_spark.training.turns import trainings_of
 from akt_spark.training.validation import validate
+from akt_spark.training.warm_start import start_from
 
 
 @dataclass
@@ -28,44 +32,80 @@ class Progress:
     """What is known of a training, beside its weights.
 
     Attributes:
-        metrics: validation measures of every finished epoch.
+        metrics: validation measures of every finished epoch; those of epochs before the model as a whole is trained
+            have other names.
         seconds: wall time so far, validation included.
+        timings: samples_per_second and reader_wait (share of the steps' time, a mean over ranks) of every finished
+            epoch, as points of a curve; of an epoch that was killed, of its last part.
+        peak_gib: the most memory of rank 0 so far.
     """
 
     metrics: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    timings: list[Point] = field(default_factory=list)
+    peak_gib: float = 0.0
 
     @property
     def best(self) -> int:
         """The epoch (from 1) with the highest validation AUC, the earliest of equals."""
-        scores = [metrics["validation_auc"] for metrics in self.metrics]
-        return scores.index(max(scores)) + 1
+        return max(self._scores, key=self._scores.__getitem__)
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a best epoch yet."""
+        return bool(self._scores)
+
+    @property
+    def _scores(self) -> dict[int, float]:
+        """Validation AUC by epoch."""
+        numbered = enumerate(self.metrics, 1)
+        return {epoch: metrics["validation_auc"] for epoch, metrics in numbered if "validation_auc" in metrics}
 
     def stalled(self, patience: int | None) -> bool:
         """Whether so many epochs have passed since the best one."""
-        return patience is not None and bool(self.metrics) and len(self.metrics) - self.best >= patience
+        return patience is not None and self.judged and len(self.metrics) - self.best >= patience
 
 
 def train_all(communicator: Communicator, plan: Plan) -> None:
     """Trains every ranker of the plan; models are found in their folders afterwards."""
-    torch.set_num_threads(1)  # ranks share the cores of their machine
-    torch.sparse.check_sparse_tensor_invariants.disable()  # the default, but torch warns until it is said
+    device = device_of(communicator, plan.settings.device)
+    prepare(device)
     items, users = load_lookup(plan.item_files, "item"), load_lookup(plan.user_files, "user")
     group = communicator.split(plan.settings.parallel)
     for training in trainings_of(group, plan):
-        _train(group, plan, training, items, users)
+        _train(group, plan, training, items, users, device)
     communicator.gather(torch.zeros(1))  # a rank that ends takes along what carries the messages of the others
 
 
 def _train(
-    communicator: Communicator, plan: Plan, training: Training, items: EntityLookup, users: EntityLookup
+    communicator: Communicator,
+    plan: Plan,
+    training: Training,
+    items: EntityLookup,
+    users: EntityLookup,
+    device: torch.device,
 ) -> None:
-    epochs, patience = training.epochs(plan.settings), plan.settings.patience
+    epochs, before = training.epochs(plan.settings), training.model.pretrain_epochs
+    patience, steps = plan.settings.patience, plan.steps_of(training)
+    forget_peak()
     model = Ranker(training.model, items, users, training.seed)
-    trainer = Trainer(model, training.model, plan.settings, communicator, training.seed, epochs * plan.steps)
+    if training.parent and communicator.rank == 0 and not folders.saved_steps(Path(training.folder)):
+        carried = start_from(model, training.parent, items, users)  # the other ranks get it from this one
+        say(plan.log, f"{training.name}: starts from run {training.parent.run_id}: {carried}")
+    trainer = Trainer(
+        model.to(device),
+        training.model,
+        plan.settings,
+        communicator,
+        training.seed,
+        (epochs - before) * steps,
+        before * steps,
+    )
     progress = _resume(trainer, plan, training)
+    live = Live(trainer, training, plan)
+    live.show(progress.timings)
     while len(progress.metrics) < epochs and not progress.stalled(patience):
-        _run_epoch(trainer, plan, training, progress, len(progress.metrics) + 1)
+        _run_epoch(trainer, plan, training, progress, len(progress.metrics) + 1, live)
     require_equal(communicator, list(model.state_dict().values()))
     if communicator.rank == 0:
         _finish(trainer, plan, training, progress, items, users)
@@ -81,15 +121,15 @@ def _resume(trainer: Trainer, plan: Plan, training: Training) -> Progress:
         return Progress()
     weights, optimisers, saved = folders.load_step(folder, step)
     trainer.resume(weights, optimisers, saved)
-    progress = Progress(saved["metrics"], saved["seconds"])
+    progress = Progress(**{part.name: saved[part.name] for part in fields(Progress)})
     if trainer.communicator.rank == 0:
-        within = step - len(progress.metrics) * plan.steps
+        within = step - len(progress.metrics) * plan.steps_of(training)
         where = f"epoch {len(progress.metrics)}" + (f" and {within:,} steps" if within else "")
         say(plan.log, f"{training.name}: goes on after {where}")
     return progress
 
 
-def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progress, epoch: int) -> None:
+def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progress, epoch: int, live: Live) -> None:
     """Trains an epoch, from where it stands, validates and saves it, and adds it to the progress."""
     communicator, settings = trainer.communicator, plan.settings
     rank, world, first_step = communicator.rank, communicator.world, trainer.step
@@ -98,46 +138,59 @@ def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progr
     def save() -> None:
         """The position is seed, epoch and step, over the pinned version of the samples."""
         progress.seconds = before + time.monotonic() - started
+        progress.peak_gib = max(progress.peak_gib, peak_gib())
         if rank == 0:
             position = {"seed": training.seed, "epoch": epoch, "versions": plan.versions}
-            saved = position | trainer.progress() | {"metrics": progress.metrics, "seconds": progress.seconds}
+            saved = position | trainer.progress() | asdict(progress)
             folder, step = Path(training.folder), trainer.step
             folders.save_step(folder, step, trainer.model, trainer.optimiser_state(), saved)
-            folders.drop_steps(folder, keep={step, progress.best * plan.steps} if progress.metrics else {step})
+            kept = {step, progress.best * plan.steps_of(training)} if progress.judged else {step}
+            folders.drop_steps(folder, keep=kept)
 
     def save_inside() -> None:
-        if trainer.step < epoch * plan.steps:  # the end is saved with what validation says
+        if trainer.step < epoch * plan.steps_of(training):  # the end is saved with what validation says
             save()
 
     streams = [
         batches(
-            plan.train,
+            plan.blocks_of(training, epoch),
             settings.batch_size,
             lane,
             settings.shares,
             seed=training.seed,
             epoch=epoch,
             shuffle_blocks=settings.shuffle_blocks,
-            skip=first_step - (epoch - 1) * plan.steps,
+            skip=first_step - (epoch - 1) * plan.steps_of(training),
+            steps=plan.steps_of(training),
             backend=settings.reader,
         )
         for lane in trainer.lanes
     ]
-    trainer.train_epoch(zip(*streams, strict=True), save_inside)
+    streams = [moved(stream, trainer.device) for stream in streams]
+    trainer.train_epoch(live.epoch(zip(*streams, strict=True), epoch), save_inside)
     taken = (trainer.step - first_step) * settings.batch_size * settings.shares
     speed = taken / (time.monotonic() - started)
+    reader_wait = torch.tensor([live.pace.reader_wait], dtype=torch.float64)
+    communicator.average([reader_wait])
+    progress.timings += [(trainer.step, "samples_per_second", speed), (trainer.step, "reader_wait", float(reader_wait))]
     held_out = ordered_batches(plan.validation, settings.batch_size, rank, world, backend=settings.reader)
-    metrics = validate(trainer.model, held_out, communicator)
-    losses = [value for _, name, value in trainer.curve[first:] if name == "loss"]
+    alone, loss_of_phase = trainer.pretraining, "pretraining_loss" if trainer.pretraining else "loss"
+    judged = trainer.model.content_branch if alone else trainer.model
+    metrics = validate(judged, moved(held_out, trainer.device), communicator)
+    auc = metrics["validation_auc"]
+    if alone:  # no epoch of these is the best one
+        metrics = {name.replace("validation", "pretraining"): value for name, value in metrics.items()}
+    losses = [value for _, name, value in trainer.curve[first:] if name == loss_of_phase]
     trainer.curve += [(trainer.step, name, value) for name, value in metrics.items()]
     progress.metrics.append(metrics)
+    live.show(progress.timings[-2:])
     save()
     if rank == 0:
         loss = f"loss {sum(losses) / len(losses):.4f}, " if losses else ""
         say(
             plan.log,
-            f"{training.name}, epoch {epoch}/{training.epochs(settings)}: {loss}"
-            f"validation AUC {metrics['validation_auc']:.4f}, {speed:,.0f} samples/s",
+            f"{training.name}, epoch {epoch}/{training.epochs(settings)}{' (content alone)' if alone else ''}: {loss}"
+            f"validation AUC {auc:.4f}, {speed:,.0f} samples/s, reader wait {float(reader_wait):.1%}",
         )
 
 
@@ -146,7 +199,7 @@ def _finish(
 ) -> None:
     """Saves the best epoch as the training's model."""
     folder, model = Path(training.folder), trainer.model
-    model.load_state_dict(folders.load_step(folder, progress.best * plan.steps)[0])
+    model.load_state_dict(folders.load_step(folder, progress.best * plan.steps_of(training))[0])
     gates: list[dict[str, Any]] = []
     for entity, lookup in (("item", items), ("user", users)):
         gates += gate_bins(entity, model.gate(entity), lookup)
@@ -159,13 +212,17 @@ def _finish(
             model=training.model.model_dump(mode="json"),
             versions=plan.versions,
             config_hash=training.config_hash,
+            code=training.code,
+            parent=training.parent.config_hash if training.parent else None,
             epoch=progress.best,
             step=trainer.step,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             samples=trainer.step * plan.settings.batch_size * plan.settings.shares,
             seconds=progress.seconds,
+            peak_gib=progress.peak_gib,
             metrics=progress.metrics[progress.best - 1],
             curve=trainer.curve,
+            timings=progress.timings,
             gates=gates,
         ),
     )

@@ -42,12 +42,14 @@ def batches(
     epoch: int,
     shuffle_blocks: int,
     skip: int = 0,
+    steps: int | None = None,
     backend: Backend = "petastorm",
 ) -> Iterator[Batch]:
     """One epoch of shuffled batches of one lane; every lane has the same number of full batches.
 
     Blocks are permuted and dealt to the lanes; ``shuffle_blocks`` of them at a time are mixed in memory. Rows that do
-    not fill a last batch of every lane are dropped (others in every epoch). The first ``skip`` batches are left out.
+    not fill a last batch of every lane are dropped (others in every epoch). The first ``skip`` batches are left out,
+    and those after ``steps`` where that is given.
 
     Yields:
         ``label`` (B,) float32; ``user_idx``, ``item_idx``, ``history_length`` (B,) int64; ``history`` (B, L) int64,
@@ -56,7 +58,8 @@ def batches(
     Raises:
         DataError: when a file holds other rows than its version says.
     """
-    steps = steps_per_epoch(sum(block.rows for block in blocks), batch_size, lanes)
+    if steps is None:
+        steps = steps_per_epoch(sum(block.rows for block in blocks), batch_size, lanes)
     parts = deal(shuffled(blocks, seed, epoch), lane, lanes)
     rng = np.random.default_rng([seed, epoch, lane])
     for step, rows in enumerate(_rebatch(_mix(_read(parts, backend), shuffle_blocks, rng), batch_size)):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import pyarrow as pa
 import torch
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from akt_spark.errors import DataError, MissingInput
+from akt_spark.lake import Lake
 from akt_spark.ranker.akt_rec import Ranker
 from akt_spark.stage import Context, Outcome
 from akt_spark.training.checkpoint import load_ranker
 from akt_spark.training.lookup import load_lookup
-from akt_spark.training.reader import COLUMNS, to_arrays, to_batch
+from akt_spark.training.reader import COLUMNS, Batch, to_arrays, to_batch
 
 SAMPLES, PREDICTIONS, CHECKPOINTS = "training.samples", "serving.predictions", "training.checkpoints"
 SCHEMA = "variant STRING, seed INT, sample_id STRING, user_idx INT, item_idx INT, label FLOAT, score FLOAT"
@@ -40,15 +43,7 @@ def run(ctx: Context) -> Outcome:
     trained = ctx.lake.read(CHECKPOINTS).where(F.col("run_id") == ctx.run_id).orderBy("variant", "seed").collect()
     if not trained:
         raise MissingInput(CHECKPOINTS, "train_ranker", f"has no rows of run {ctx.run_id}")
-    versions = {(row.samples_version, row.items_version, row.users_version) for row in trained}
-    if len(versions) > 1:
-        raise DataError(f"the rankers of run {ctx.run_id} saw different versions {versions}: run jobs/train_ranker.py")
-    samples_version, items_version, users_version = versions.pop()
-    models = Models(
-        tuple((row.variant, row.seed, row.path) for row in trained),
-        tuple(ctx.lake.files("training.items", items_version)),
-        tuple(ctx.lake.files("training.users", users_version)),
-    )
+    models, samples_version = models_of(ctx.lake, trained)
     samples = ctx.lake.read(SAMPLES, samples_version).where(F.col("split") == "test").select("sample_id", *COLUMNS)
     count = samples.count()
     if count == 0:
@@ -57,6 +52,25 @@ def run(ctx: Context) -> Outcome:
     ctx.lake.overwrite(PREDICTIONS, predictions, where=f"run_id = '{ctx.run_id}'")
     notes = [f"{count:,} test samples scored by {len(trained)} rankers"]
     return Outcome(rows_in=count, rows_out=count * len(trained), notes=notes)
+
+
+def models_of(lake: Lake, trained: Sequence[Row]) -> tuple[Models, int]:
+    """What workers load for some rows of ``training.checkpoints``, and the version of the samples that they saw.
+
+    Raises:
+        DataError: when the rankers were trained on different versions.
+    """
+    versions = {(row.samples_version, row.items_version, row.users_version) for row in trained}
+    if len(versions) > 1:
+        run = trained[0].run_id
+        raise DataError(f"the rankers of run {run} saw different versions {versions}: run jobs/train_ranker.py")
+    samples_version, items_version, users_version = versions.pop()
+    models = Models(
+        tuple((row.variant, row.seed, row.path) for row in trained),
+        tuple(lake.files("training.items", items_version)),
+        tuple(lake.files("training.users", users_version)),
+    )
+    return models, samples_version
 
 
 def _scorer(models: Models) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -78,10 +92,13 @@ def load_rankers(models: Models) -> list[tuple[str, int, Ranker]]:
 
 
 @torch.no_grad()
-def _predictions(
-    rows: pa.RecordBatch, variant: str, seed: int, ranker: Ranker, batch: dict[str, torch.Tensor]
-) -> pa.RecordBatch:
-    scores = torch.sigmoid(ranker(batch)).float().numpy()
+def click_probability(ranker: Ranker, batch: Batch) -> np.ndarray:
+    """Click probabilities (B,) float32 of a batch."""
+    return torch.sigmoid(ranker(batch)).float().numpy()
+
+
+def _predictions(rows: pa.RecordBatch, variant: str, seed: int, ranker: Ranker, batch: Batch) -> pa.RecordBatch:
+    scores = click_probability(ranker, batch)
     columns = {
         "variant": pa.array([variant] * len(scores)),
         "seed": pa.array([seed] * len(scores), pa.int32()),

@@ -6,17 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 
 import akt_spark.ranker
 import akt_spark.training
 from akt_spark.config import fingerprint
 from akt_spark.errors import DataError, MissingInput
+from akt_spark.extras import require_extra
 from akt_spark.lake import Lake, Table
 from akt_spark.revision import source_revision
 from akt_spark.stage import Context, Outcome
-from akt_spark.training.checkpoint import Checkpoint, drop_steps, finished, read_checkpoint
+from akt_spark.training.checkpoint import Checkpoint, drop_steps, finished, put_back, read_checkpoint
 from akt_spark.training.launch import launch
+from akt_spark.training.mlflow_log import log_finished
+from akt_spark.training.parents import earlier_rankers, newest_parent
 from akt_spark.training.plan import Plan, Training
 from akt_spark.training.progress import shown
 from akt_spark.training.ranks import train_all
@@ -24,7 +27,18 @@ from akt_spark.training.samples import Split, pinned_splits
 from akt_spark.training.turns import none_begun
 
 SAMPLES, ITEMS, USERS = "training.samples", "training.items", "training.users"
-WHERE = {"ranks", "parallel", "backend", "reader", "checkpoint_steps"}  # a training goes on with others of these
+# a training goes on with others of these
+WHERE = {
+    "ranks",
+    "parallel",
+    "backend",
+    "device",
+    "reader",
+    "checkpoint_steps",
+    "progress_seconds",
+    "tensorboard",
+    "mlflow",
+}
 CHECKPOINTS, CURVES, GATES = "training.checkpoints", "training.curves", "training.gates"
 
 
@@ -34,13 +48,18 @@ def run(ctx: Context) -> Outcome:
     Raises:
         MissingInput: when the samples or look-ups are missing.
         DataError: when they cannot be trained on.
-        ConfigError: when Spark cannot run all ranks at once.
+        ConfigError: when Spark cannot run all ranks at once, or a package is missing that a key asks for.
     """
+    settings = ctx.config.training
+    for extra in ("tensorboard", "mlflow"):
+        if getattr(settings, extra):
+            require_extra(extra, f"training.{extra}")
     plan, splits = _plan(ctx)
+    for training in plan.trainings:
+        put_back(Path(training.folder))
     open_trainings = tuple(training for training in plan.trainings if not finished(Path(training.folder)))
     _require_trainable(ctx, plan, splits)
     if open_trainings:
-        settings = ctx.config.training
         todo = replace(plan, trainings=open_trainings)
         with shown(plan.log), none_begun(plan):
             launch(ctx.spark, train_all, (todo,), settings.ranks, settings.backend, settings.parallel)
@@ -53,16 +72,20 @@ def run(ctx: Context) -> Outcome:
     _write(ctx, GATES, [_named(checkpoint) | gate for _, checkpoint in checkpoints for gate in checkpoint.gates])
     kept = len(plan.trainings) - len(open_trainings)
     notes = [f"{kept} of {len(plan.trainings)} rankers were trained before and are kept"] if kept else []
-    notes += [_note(checkpoint, plan.steps) for _, checkpoint in checkpoints]
+    notes += [_note(training, plan, read) for training, (_, read) in zip(plan.trainings, checkpoints, strict=True)]
+    if settings.mlflow:
+        added = log_finished(settings.mlflow, settings, checkpoints)
+        notes.append(f"{added} rankers added to MLflow at {settings.mlflow}")
     return Outcome(rows_in=splits["train"].rows, rows_out=len(checkpoints), notes=notes)
 
 
 def _plan(ctx: Context) -> tuple[Plan, dict[str, Split]]:
     versions = {table: _version(ctx.lake, table) for table in (SAMPLES, ITEMS, USERS)}
     splits = pinned_splits(ctx.lake, versions[SAMPLES])
+    earlier = earlier_rankers(ctx) if ctx.config.training.warm_start else []
     plan = Plan(
         trainings=tuple(
-            _training(ctx, variant, seed, versions)
+            _training(ctx, variant, seed, versions, earlier)
             for seed in ctx.config.training.seeds
             for variant in ctx.config.ranker.variants
         ),
@@ -84,15 +107,18 @@ def _version(lake: Lake, table: str) -> int:
     return version
 
 
-def _training(ctx: Context, variant: str, seed: int, versions: dict[str, int]) -> Training:
-    """Equal hash, equal result: configuration, data and code are in it."""
+def _training(ctx: Context, variant: str, seed: int, versions: dict[str, int], earlier: list[Row]) -> Training:
+    """Equal hash, equal result: configuration, data, code and what it starts from are in it."""
     model = ctx.config.ranker.variant(variant)
     training = ctx.config.training
     settings = training.model_dump(mode="json", exclude={"seeds", *WHERE}) | {"lanes": training.shares}
     revision = source_revision(*(Path(package.__path__[0]) for package in (akt_spark.ranker, akt_spark.training)))
-    identity = fingerprint(model.model_dump(mode="json"), settings, seed, versions, revision)
+    code = source_revision(Path(akt_spark.ranker.__path__[0]))
+    parent = newest_parent(ctx, earlier, variant, seed, model, code)
+    start = parent.config_hash if parent else None
+    identity = fingerprint(model.model_dump(mode="json"), settings, seed, versions, revision, start)
     folder = ctx.lake.artifact("rankers", ctx.run_id, f"{variant}-seed{seed}-{identity}")
-    return Training(variant, seed, model, str(folder), identity)
+    return Training(variant, seed, model, str(folder), identity, code, parent)
 
 
 def _require_trainable(ctx: Context, plan: Plan, splits: dict[str, Split]) -> None:
@@ -133,22 +159,26 @@ def _checkpoint_row(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "users_version": checkpoint.versions[USERS],
         "config_hash": checkpoint.config_hash,
         "parameters": checkpoint.parameters,
+        "samples": checkpoint.samples,
         "seconds": checkpoint.seconds,
-        "metrics": checkpoint.metrics,
+        "peak_gib": checkpoint.peak_gib,
+        "metrics": checkpoint.metrics | {"reader_wait": checkpoint.reader_wait},
     }
 
 
 def _curve_rows(checkpoint: Checkpoint) -> list[dict[str, Any]]:
     return [
         _named(checkpoint) | {"step": step, "metric": metric, "value": value}
-        for step, metric, value in checkpoint.curve
+        for step, metric, value in [*checkpoint.curve, *checkpoint.timings]
     ]
 
 
-def _note(checkpoint: Checkpoint, steps: int) -> str:
-    epochs = checkpoint.step // steps
+def _note(training: Training, plan: Plan, checkpoint: Checkpoint) -> str:
+    epochs = checkpoint.step // plan.steps_of(training)
+    started = f"started from run {training.parent.run_id}, " if training.parent else ""
     return (
-        f"{checkpoint.variant} seed {checkpoint.seed}: {checkpoint.parameters:,} parameters, "
+        f"{training.name}: {started}{checkpoint.parameters:,} parameters, "
         f"{checkpoint.step:,} steps, {checkpoint.samples / checkpoint.seconds:,.0f} samples/s, "
+        f"reader wait {checkpoint.reader_wait:.1%}, "
         f"validation AUC {checkpoint.metrics['validation_auc']:.4f} (epoch {checkpoint.epoch} of {epochs})"
     )

@@ -30,7 +30,7 @@ def validate(model: nn.Module, batches: Iterable[dict[str, Tensor]], communicato
     counts = torch.zeros(2, BINS, dtype=torch.float64)  # non-clicks, clicks
     loss = torch.zeros(1, dtype=torch.float64)
     for batch in batches:
-        logits, labels = model(batch), batch["label"]
+        logits, labels = model(batch).cpu(), batch["label"].cpu()
         for label in (0, 1):
             counts[label] += torch.bincount(bins(logits[labels == label]), minlength=BINS)
         loss += F.binary_cross_entropy_with_logits(logits.double(), labels.double(), reduction="sum")

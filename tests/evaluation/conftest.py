@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 
 from akt_spark.conf_file import load
 from akt_spark.evaluation import evaluate, report
+from akt_spark.evaluation.slices import FAMILIES
 from akt_spark.lake import Lake
 from akt_spark.stage import Context, Outcome
 
@@ -26,6 +27,16 @@ DAY = date(2024, 1, 31)
 EVIL = "<script>alert('x')</script> & Sons"
 VARIANTS = {"akt_rec": 0.2, "prefix_residual": 0.7, "base": 0.7}  # noise of the scores
 USERS, ITEMS, IMPRESSIONS = 40, 30, 800
+FILLED: dict[str, set[str]] = {
+    "item_decile": {"04", "09"},
+    "user_decile": {"02", "06", "09"},
+    "cluster_teachers": {"1_3"},
+    "planted_item": set(),  # nothing is planted
+    "planted_user": set(),
+}
+EMPTY = {
+    name for family, steps in FILLED.items() for name in FAMILIES[family].slices if name[len(family) + 1 :] not in steps
+}
 
 
 @dataclass
@@ -69,7 +80,8 @@ def context(spark: SparkSession, root: Path) -> Context:
 def plant(lake: Lake) -> list[dict[str, Any]]:
     """Items, users and samples.
 
-    Items 1 to 10 are head, 11 to 29 tail, 30 cold; codes are 0-0 and 1-1. User 40 is cold and never clicks.
+    Items 1 to 10 are head, 11 to 29 tail, 30 cold; codes are 0-0 and 1-1. User 40 is cold and never clicks. Counts of
+    impressions are few: two of items, three of users; the other deciles, and `EMPTY` in all, have no samples.
     """
     items = [
         {
@@ -83,7 +95,13 @@ def plant(lake: Lake) -> list[dict[str, Any]]:
         for idx in range(1, ITEMS + 1)
     ]
     users = [
-        {"idx": idx, "user_id": f"u{idx}", "segment": "cold" if idx == USERS else "head", "role": "none"}
+        {
+            "idx": idx,
+            "user_id": f"u{idx}",
+            "impressions": 0 if idx == USERS else 10 + idx % 3,
+            "segment": "cold" if idx == USERS else "head",
+            "role": "none",
+        }
         for idx in range(1, USERS + 1)
     ]
     rng = np.random.default_rng(0)
@@ -119,6 +137,7 @@ def predict(lake: Lake, samples: list[dict[str, Any]], variants: dict[str, float
     labels = np.array([sample["label"] for sample in samples])
     shared = rng.normal(size=len(labels))
     rows, checkpoints = [], []
+    trained = {"parameters": 1234, "samples": 9000}
     for variant, noise in variants.items():
         for seed in seeds:
             scores = 1 / (1 + np.exp(-(labels - 0.5 + noise * (shared + 0.5 * rng.normal(size=len(labels))))))
@@ -129,7 +148,9 @@ def predict(lake: Lake, samples: list[dict[str, Any]], variants: dict[str, float
                 for sample, score in zip(samples, scores, strict=True)
             ]
             names = ("samples", "items", "users")
-            checkpoints.append(model | {f"{name}_version": lake.version(f"training.{name}") for name in names})
+            versions = {f"{name}_version": lake.version(f"training.{name}") for name in names}
+            cost = {"seconds": 30.0 + 60 * (seed - 1), "peak_gib": 1 / 2 + seed / 8, "epoch": 1 + seed}
+            checkpoints.append(model | versions | trained | cost)
     write(lake, "serving.predictions", rows)
     write(lake, "training.checkpoints", checkpoints)
 

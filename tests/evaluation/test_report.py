@@ -12,10 +12,10 @@ from pyspark.sql import SparkSession
 from akt_spark.errors import MissingInput
 from akt_spark.evaluation import evaluate, inputs, report
 from akt_spark.evaluation.metrics import METRICS
-from akt_spark.evaluation.slices import SLICES
+from akt_spark.evaluation.slices import PLANTED, SLICES
 from akt_spark.evaluation.summary import to_json, write_atomically
 
-from .conftest import EVIL, VARIANTS, Night, context, plant, predict
+from .conftest import EMPTY, EVIL, VARIANTS, Night, context, plant, predict
 from .lakes import write
 
 
@@ -36,13 +36,32 @@ def test_titles_are_escaped(night: Night) -> None:
 def test_every_section_has_its_tables_and_plots(night: Night) -> None:
     for text in ("Result", "Slices", "Semantic IDs", "Clusters", "Gate and training", "Calibration", "Stages"):
         assert f"<h2>{text}</h2>" in night.page
-    assert [name for name in SLICES if name.replace("_", " ") not in night.page] == []
+    assert "<h2>Gains by activity and by teachers</h2>" in night.page
+    told = [name for name in SLICES if name.replace("_", " ") in night.page]
+    assert told == [name for name in SLICES if name not in PLANTED]  # nothing is planted
     assert "akt_rec" in night.page
     labels = re.findall(r'aria-label="([^"]*)"', night.page)
     assert "AUC: differences to base by slice" in labels
     assert "activity gate of items against their impressions" in labels
     assert "training loss (log loss) against optimiser steps" in labels
     assert "better on AUC" in night.page
+
+
+def test_gains_are_drawn_against_deciles_and_teachers_with_those_that_have_none(night: Night) -> None:
+    for of in ("items by impressions", "users by impressions"):
+        assert f'aria-label="GAUC: differences to base by decile of {of} in training"' in night.page
+    start = night.page.index('aria-label="AUC: differences to base by decile of items')
+    plot = night.page[start : night.page.index("</svg>", start)]
+    labels = re.findall(r"<text [^>]*>([^<]*)</text>", plot)
+    # of 29 items with impressions 19 have 3, ten 200; all below the tables have a row
+    assert [label for label in labels if label in {"none", *map(str, range(1, 11))}] == ["none", "4", "9"]
+    assert last_row(night.page, "item decile 05").count("<td>-<small>no test impressions</small></td>") == len(VARIANTS)
+
+
+def test_what_a_ranker_costs_is_the_mean_over_seeds_and_the_most_memory(night: Night) -> None:
+    costs = night.page[night.page.index("<h3>What each ranker costs</h3>") :]
+    row = last_row(costs[: costs.index("</table>")], "akt_rec")
+    assert re.findall(r"<td>([^<]*)</td>", row) == ["1,234", "200", "1.0", "0.75", "2.5"]
 
 
 def test_ids_of_the_plots_do_not_clash_and_every_reference_inside_them_holds(night: Night) -> None:
@@ -98,7 +117,7 @@ def test_summary_has_every_metric_of_every_variant_and_slice(night: Night) -> No
     assert (summary["run_id"], summary["ds"], summary["reference"]) == ("2024-01-31", "2024-01-31", "base")
     assert set(summary["metrics"]) == set(VARIANTS)
     for slices in summary["metrics"].values():
-        assert set(slices) == set(SLICES)
+        assert set(slices) == set(SLICES) - EMPTY
         assert all(set(metrics) == set(METRICS) for metrics in slices.values())
     by_seed = summary["metrics_by_seed"]["akt_rec"]
     mean = (by_seed["1"]["all"]["auc"] + by_seed["2"]["all"]["auc"]) / 2

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 from sklearn.metrics import roc_auc_score
 
 from akt_spark.evaluation.metrics import groups, ranked, sliced, user_sums
-from akt_spark.evaluation.significance import Difference, Replicates, differences, holm, replicates, user_weights
+from akt_spark.evaluation.significance import (
+    Difference,
+    Replicates,
+    differences,
+    holm,
+    replicates,
+    user_weights,
+    with_holm,
+)
 
 B = 400
 USERS, EACH = 60, 12
@@ -157,13 +167,32 @@ def test_holm_is_the_textbook_s() -> None:
     assert holm([]) == []
 
 
-def test_p_values_agree_with_the_intervals_and_families_are_a_reference_and_a_metric(found: dict) -> None:
+def test_p_values_agree_with_the_intervals(found: dict) -> None:
     tested = [difference for difference in found.values() if difference.p is not None]
     assert tested and all((difference.p is None) == (difference.lower is None) for difference in found.values())
     sure = [d for d in tested if d.clear and min(abs(d.lower), abs(d.upper)) > 0.01]
     assert sure and all(d.p < 0.05 for d in sure)
     covering = [d for d in tested if d.lower < -0.001 and d.upper > 0.001]
     assert covering and all(d.p > 0.01 for d in covering)
-    for reference, metric in {(d.reference, d.metric) for d in tested}:
-        family = [d for d in tested if (d.reference, d.metric) == (reference, metric)]
-        assert [d.p_holm for d in family] == pytest.approx(holm([d.p for d in family]))
+
+
+def test_a_family_is_a_reference_a_metric_and_the_slices_of_one_question(found: dict) -> None:
+    one = found["better", "base", "all", "auc"]
+    places = [
+        ("a", "base", "all", 0.01),
+        ("b", "base", "tail", 0.02),
+        ("a", "base", "item_tail", 0.03),  # a breakdown
+        ("a", "b", "all", 0.05),  # another reference
+        *[("a", "base", f"item_decile_{number:02d}", 0.04) for number in range(1, 11)],
+        ("b", "base", "head", None),
+    ]
+    rows = [replace(one, variant=v, reference=r, slice=s, p=p) for v, r, s, p in places]
+    rows.append(replace(rows[0], metric="logloss", p=0.001))
+    adjusted = {(d.variant, d.reference, d.slice, d.metric): d.p_holm for d in with_holm(rows)}
+    assert adjusted["a", "base", "all", "auc"] == pytest.approx(2 * 0.01)
+    assert adjusted["b", "base", "tail", "auc"] == pytest.approx(0.02)
+    assert adjusted["a", "base", "item_tail", "auc"] == pytest.approx(0.03)
+    assert adjusted["a", "b", "all", "auc"] == pytest.approx(0.05)
+    assert adjusted["a", "base", "item_decile_07", "auc"] == pytest.approx(10 * 0.04)
+    assert adjusted["a", "base", "all", "logloss"] == pytest.approx(0.001)
+    assert adjusted["b", "base", "head", "auc"] is None

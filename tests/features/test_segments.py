@@ -47,6 +47,17 @@ def test_thresholds_count_up_to_and_including_the_day(segmented):
     }
 
 
+def test_teachers_are_among_the_most_shown_that_make_up_a_share_of_all_impressions(segmented):
+    config = SegmentConfig(tail_below=10, student_below=5, teacher_at_least=100)
+    shown = {"a": 600, "b": 150, "b too": 150, "c": 110, "d": 100, "e": 90}  # 1,200: above c are 75 %, above d 84 %
+    assert roles(segmented(shown, config)) == dict.fromkeys(["a", "b", "b too", "c"], "teacher") | {
+        "d": "none",
+        "e": "none",
+    }
+    every = config.model_copy(update={"teacher_impressions": 1.0})
+    assert roles(segmented(shown, every)) == dict.fromkeys(["a", "b", "b too", "c", "d"], "teacher") | {"e": "none"}
+
+
 def roles(found):
     return {item: role for item, (_, _, _, role) in found.items()}
 

@@ -1,10 +1,12 @@
 """What a person sees who types something wrong: the value, what is allowed, and an exit code; never only a stack."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from akt_spark.jobs import main, maintain, nightly
+from akt_spark.jobs import _moment, export, main, maintain, nightly, score
 
-WHOLE = {"nightly": nightly, "maintain": maintain}
+WHOLE = {"nightly": nightly, "maintain": maintain, "score": score, "export": export}
 
 
 def attempt(capsys, *arguments, job="build_activity"):
@@ -39,6 +41,34 @@ def test_a_missing_input_ends_with_exit_code_3_and_names_the_job_that_makes_it(c
     code, message = attempt(capsys, "--ds", "2024-01-31", *overrides, job="build_semantic_ids")
     assert code == 3
     assert "does not exist: run jobs/" in message and "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((), "one of the arguments --ds --requests --candidates is required"),
+        (("--ds", "2018-09-24", "--requests", "pairs.csv"), "not allowed with"),
+        (("--requests", "pairs.csv", "--users", "users.csv"), "--users and --as-of go with --candidates"),
+        (("--candidates", "items.csv", "--as-of", "soon"), "'soon' is not a time: write YYYY-MM-DD"),
+    ],
+)
+def test_what_is_to_be_scored_is_said_once_and_in_full(capsys, arguments, named):
+    code, message = attempt(capsys, *arguments, job="score")
+    assert (code, named in message) == (2, True), message
+
+
+def test_a_moment_without_an_offset_is_utc():
+    assert _moment("2024-01-21T08:00") == datetime(2024, 1, 21, 8, tzinfo=UTC) == _moment("2024-01-21T10:00+02:00")
+
+
+@pytest.mark.parametrize(
+    ("job", "arguments"),
+    [("score", ("--requests", "x.csv")), ("score", ("--candidates", "x.csv")), ("export", ("--out", "nowhere"))],
+)
+def test_serving_without_a_training_names_the_job_that_trains(capsys, monkeypatch, spark, tmp_path, job, arguments):
+    monkeypatch.setattr(type(spark), "stop", lambda session: None)  # the job finds the session of the tests
+    code, message = attempt(capsys, *arguments, "--set", f"lake.root={tmp_path / 'empty'}", job=job)
+    assert (code, "run jobs/train_ranker.py" in message, "Traceback" in message) == (3, True, False)
 
 
 def test_maintenance_needs_no_day_and_finds_nothing_in_an_empty_lake(capsys, monkeypatch, spark, tmp_path):

@@ -41,6 +41,38 @@ def rows(lake: Path, table: str) -> pd.DataFrame:
     return deltalake.DeltaTable(str(lake.joinpath(*table.split(".")))).to_pandas()
 
 
+def recorded(lake: Path, folder: Path, metrics: pd.DataFrame) -> None:
+    """What benchmarks/experiments.py keeps of the experiment is what the tables say, and a page can be made of it."""
+    import experiments
+    import experiments_page
+
+    assert experiments.Experiments(str(lake), DS).names() == ["two"]
+    with pytest.raises(SystemExit, match="has no experiment of 2024-01-19"):
+        experiments.Experiments(str(lake), "2024-01-19").names()
+    found = list(experiments.Experiments(str(lake), DS).rows("two"))
+    facts, *others = found
+    assert (facts["reference"], facts["variants"], facts["seeds"]) == ("base", ["base", "din"], [3])
+    assert facts["training"] == {"epochs": 1, "batch_size": 256, "ranks": 2, "backend": "inline"}
+    value = metrics.set_index(["variant", "slice", "metric"])["value"]
+    assert facts["samples"]["test"] == value["din", "all", "n"]
+    assert facts["positives"]["test"] == value["din", "all", "positives"]
+    values = {(r["variant"], r["slice"], r["metric"]): r["value"] for r in others if r["part"] == "value"}
+    assert values["din", "tail", "auc"] == pytest.approx(value["din", "tail", "auc"], abs=1e-6)
+    (tail,) = (
+        r
+        for r in others
+        if r["part"] == "difference" and (r["variant"], r["slice"], r["metric"]) == ("din", "tail", "auc")
+    )
+    assert tail["difference"] == pytest.approx(value["din", "tail", "auc"] - value["base", "tail", "auc"], abs=1e-5)
+    checkpoints = rows(lake, "training.checkpoints").set_index(["run_id", "variant"]).loc[f"{DS}-two"]
+    costs = {r["variant"]: r for r in others if r["part"] == "cost"}
+    assert {name: cost["parameters"] for name, cost in costs.items()} == dict(checkpoints["parameters"])
+    assert costs["din"]["peak_gib"] == pytest.approx(checkpoints.loc["din", "peak_gib"], abs=1e-4)
+    named = {"code": "c", "ds": DS, "note": "", "machine": {"cores": 2, "memory_gib": 1.0}}
+    (folder / "experiments_shop.json").write_text(experiments.text(named | {"rows": found}))
+    assert "### shop: two" in experiments_page.Page(folder).text
+
+
 @pytest.fixture
 def attempt(night: Night, spark: SparkSession, tmp_path: Path, capsys, monkeypatch) -> Callable[..., tuple]:
     """Runs a job of the page on a copy of the night's lake with two tiny rankers; (exit code, output, errors)."""
@@ -67,7 +99,7 @@ def attempt(night: Night, spark: SparkSession, tmp_path: Path, capsys, monkeypat
     return attempt
 
 
-def test_an_experiment_has_a_run_of_its_own_and_is_not_done_twice(attempt, tmp_path: Path) -> None:
+def test_an_experiment_has_a_run_of_its_own_and_is_not_done_twice(attempt, tmp_path: Path, monkeypatch) -> None:
     lake = tmp_path / "lake"
     before = rows(lake, "evaluation.metrics")
     code, shown, errors = attempt()
@@ -78,6 +110,9 @@ def test_an_experiment_has_a_run_of_its_own_and_is_not_done_twice(attempt, tmp_p
     assert set(of_run["variant"]) == {"base", "din"} and set(of_run["seed"]) == {3}
     assert len(metrics) == len(before) + len(of_run)
     assert (tmp_path / "report/experiments/two/index.html").is_file()
+
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    recorded(lake, tmp_path, of_run)
 
     assert "0 run, 4 skipped" in attempt()[1]
     assert len(rows(lake, "evaluation.metrics")) == len(metrics)

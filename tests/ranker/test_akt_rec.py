@@ -188,6 +188,20 @@ def test_hybrid_without_any_code_is_base(items, users, batch):
     assert torch.equal(hybrid(batch), base(batch))
 
 
+def test_with_empty_cluster_parts_and_a_constant_gate_every_embedding_is_half_of_that_of_base(items, users, batch):
+    alike = BASE | {"history_embedding": "fused"}
+    base = Ranker(ModelConfig(**alike), items, users, seed=1).eval()
+    config = ModelConfig(**alike | {"cluster_mode": "per_id", "normalise_cluster": False, "gate": "constant"})
+    gated = Ranker(config, items, users, seed=2).eval()
+    missing, unexpected = gated.load_state_dict(base.state_dict(), strict=False)
+    assert not unexpected and all("own_rows" in name for name in missing)
+    with torch.no_grad():
+        for entity in (gated.item, gated.user):
+            entity.embedding.own_rows.weight.zero_()
+            entity.embedding.individual.weight.mul_(2.0)
+    assert torch.equal(gated(batch), base(batch))
+
+
 def test_base_knows_nothing_of_codes(items, users, batch):
     base = Ranker(ModelConfig(**BASE), items, users, seed=1).eval()
     shuffled = Ranker(ModelConfig(**BASE, codes="random"), items, users, seed=1).eval()
@@ -239,6 +253,7 @@ LOOP_KEYS = {
     "transfer_warmup",
     "snapshot_steps",
     "epochs",
+    "pretrain_epochs",
     "learning_rate",
     "id_learning_rate",
 }
@@ -250,6 +265,8 @@ EFFECTS: list[tuple[str, Any, dict[str, Any]]] = [
     ("searched", 1, {}),
     ("recent_pooling", "mean", {}),
     ("attention_hidden", 8, {}),
+    ("attention_activation", "dice", {}),
+    ("attention_softmax", False, {}),
     ("hard_search", "category", {}),
     ("hard_search", "none", {"aggregation": False}),
     ("history_embedding", "fused", {}),
@@ -268,6 +285,11 @@ EFFECTS: list[tuple[str, Any, dict[str, Any]]] = [
     ("gate", "constant", {}),
     ("gate", "shrinkage", {}),
     ("gate_kappa", 5.0, {"gate": "shrinkage"}),
+    ("activity_dropout", 0.5, {}),
+    ("monotone_prior", 1.0, {}),
+    ("block_tail_prefix", True, {}),
+    ("content_start", ["item"], {}),
+    ("content_start", ["user"], {}),
     ("item_admission", 10, {}),
     ("user_admission", 10, {}),
     ("agreement", 0.1, {}),
@@ -278,6 +300,8 @@ EFFECTS: list[tuple[str, Any, dict[str, Any]]] = [
     ("gate_floor", 0.4, {}),
     ("codes", "random", {}),
     ("transfer", False, {}),
+    ("transfer_cold", False, {}),
+    ("transfer_stop_gradient", False, {}),
     ("teacher", "cluster", {}),
     ("lambda_student", 0.5, {}),
     ("lambda_teacher", 0.1, {}),
@@ -289,23 +313,33 @@ EFFECTS: list[tuple[str, Any, dict[str, Any]]] = [
     ("all_teachers", 0, {"teachers_per_cluster": 1, "random_teachers": 2}),
     ("class_balance", 0.0, {}),
     ("orthogonality", 0.1, {}),
+    ("orthogonality_stop_cluster", True, {}),
     ("aggregation", False, {}),
+    ("aggregation_gate", "constant", {}),
+    ("aggregation_gate", "instance", {}),
+    ("aggregation_gate", "cluster", {}),
+    ("cluster_means", "live", {}),
     ("residual_instance", False, {}),
     ("content", [], {}),
     ("content", ["user", "interest"], {}),
+    ("content_branch", "trained", {}),
+    ("content_branch", "frozen", {"content_branch": "trained", "pretrain_epochs": 1}),
 ]
 
 
 @pytest.mark.parametrize(("key", "value", "others"), EFFECTS, ids=[f"{key}={value}" for key, value, _ in EFFECTS])
-def test_a_changed_key_changes_scores_losses_or_parameters(build, batch, key, value, others):
-    def results(**overrides: Any) -> list[list[float]]:
+def test_a_changed_key_changes_scores_losses_or_gradients(build, batch, key, value, others):
+    def results(overrides: dict[str, Any]) -> list[list[float]]:
         model = build(warm=True, **overrides)
         torch.manual_seed(0)
-        losses = model.transfer_losses(generator(), batch)
-        values = [model(batch), model.eval()(batch), model.regulariser(batch), *losses.values()]
-        return [tensor.detach().flatten().tolist() for tensor in values]
+        losses = [bce(model, batch), model.regulariser(batch), *model.transfer_losses(generator(), batch).values()]
+        sum(losses).backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        gradients = [(grad.to_dense() if grad.is_sparse else grad).abs().sum() for grad in gradients]
+        return [tensor.detach().flatten().tolist() for tensor in (*losses, model.eval()(batch), *gradients)]
 
-    assert results(**others) != results(**others, **{key: value})
+    before = results(others)
+    assert results(others) == before != results(others | {key: value})
 
 
 def test_every_key_of_the_model_is_shown_to_have_an_effect():
@@ -319,6 +353,11 @@ def test_every_key_of_the_model_is_shown_to_have_an_effect():
         ({"cluster_mode": "none"}, "cluster_mode none has none"),
         ({"cluster_mode": "none", "transfer": False}, "set orthogonality: 0.0"),
         ({"agreement": 0.1, "mix": "sum"}, "set agreement: 0.0, or mix: gate"),
+        ({"activity_dropout": 0.1, "gate": "constant"}, "set activity_dropout: 0.0, or gate: learned"),
+        ({"monotone_prior": 0.1, "mix": "cluster"}, "set monotone_prior: 0.0, or gate: learned"),
+        ({"block_tail_prefix": True, "cluster_mode": "per_id"}, "set block_tail_prefix: false"),
+        ({"pretrain_epochs": 2}, "set pretrain_epochs: 0, or content_branch: trained"),
+        ({"content_branch": "frozen"}, "set pretrain_epochs, or content_branch: trained"),
         ({"hard_search": "none"}, "set hard_search: sid or category"),
         ({"cluster_mode": "per_id", "item_admission": 5}, "set item_admission and user_admission to 0"),
     ],

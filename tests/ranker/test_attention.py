@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from akt_spark.ranker.attention import TargetAttention, hard_search
+from akt_spark.ranker.attention import Dice, TargetAttention, hard_search
 
 
 def matching(history: torch.Tensor, *wanted: int) -> torch.Tensor:
@@ -65,3 +65,41 @@ def test_the_folded_layer_scores_query_key_difference_and_product(attention):
     expected = torch.softmax(attention.score(hidden)[:, 0], 0) @ v
     attended = attention(query, entries, torch.tensor([[0, 1, 2]]), torch.ones(1, 3).bool())
     torch.testing.assert_close(attended[0], expected)
+
+
+def test_without_softmax_values_add_up_by_their_scores_so_that_more_entries_count_more():
+    attention = TargetAttention(query_dim=6, entry_dim=5, dim=4, hidden=8, softmax=False)
+    query, entries = torch.randn(1, 6), torch.randn(3, 5)
+    mask = torch.tensor([[True, True, False]])
+    q, k, v = attention.query(query), attention.key(entries), attention.value(entries)
+    hidden = torch.relu(attention.from_query(q) + attention.from_entry(torch.cat([k, q * k], 1)))
+    scores = attention.score(hidden)[:, 0]
+    attended = attention(query, entries, torch.tensor([[0, 1, 2]]), mask)
+    torch.testing.assert_close(attended[0], scores[0] * v[0] + scores[1] * v[1])
+    twice = attention(query, entries, torch.tensor([[0, 0]]), torch.ones(1, 2).bool())
+    torch.testing.assert_close(twice[0], 2 * scores[0] * v[0])
+
+
+def test_dice_is_its_formula_over_the_entries_that_are_there():
+    dice = Dice(3)
+    with torch.no_grad():
+        dice.alpha.copy_(torch.tensor([0.0, 0.5, 1.0]))
+    values, mask = torch.randn(4, 5, 3), torch.rand(4, 5) < 0.6
+    shown = values[mask]
+    share = torch.sigmoid((shown - shown.mean(0)) / (shown.var(0, correction=0) + 1e-5).sqrt())
+    activated = dice(values, mask)
+    torch.testing.assert_close(activated[mask], share * shown + (1 - share) * dice.alpha * shown)
+    torch.testing.assert_close(activated[..., 2], values[..., 2] * mask)  # alpha 1 passes everything on
+    assert not activated[~mask].any()
+    padded = torch.where(mask[..., None], values, torch.full_like(values, 1e6))
+    torch.testing.assert_close(Dice(3)(padded, mask), Dice(3)(values, mask))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("entries", [0, 1])
+def test_dice_works_on_a_batch_with_hardly_an_entry(training, entries):
+    dice = Dice(3).train(training)
+    mask = torch.arange(4)[None] < entries
+    activated = dice(torch.randn(1, 4, 3), mask)
+    assert torch.isfinite(activated).all() and not activated[~mask].any()
+    assert torch.equal(dice.norm.running_mean, torch.zeros(3))

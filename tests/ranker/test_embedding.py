@@ -8,7 +8,8 @@ from torch.autograd import gradcheck
 
 from akt_spark.config import ModelConfig
 from akt_spark.ranker.akt_rec import Ranker
-from akt_spark.ranker.embedding import AttributeEmbedding, squared_cosine
+from akt_spark.ranker.embedding import AttributeEmbedding, squared_cosine, unit
+from akt_spark.ranker.lookup import NONE, STUDENT, TEACHER
 
 IDS = torch.arange(1, 60)
 
@@ -100,6 +101,25 @@ def test_orthogonality_of_a_zero_row_is_0_with_finite_gradients():
     loss = squared_cosine(c, d).sum()
     loss.backward()
     assert loss == 0 and torch.isfinite(c.grad).all() and torch.isfinite(d.grad).all()
+
+
+def test_a_row_without_length_has_no_direction_and_no_gradient():
+    rows = torch.stack([torch.zeros(4), torch.full((4,), 1e-10), torch.tensor([3.0, 0.0, 4.0, 0.0])]).requires_grad_()
+    directions = unit(rows)
+    torch.testing.assert_close(directions[2], torch.tensor([0.6, 0.0, 0.8, 0.0]))
+    assert not directions[:2].any()
+    directions[:, 0].sum().backward()
+    assert not rows.grad[:2].any() and rows.grad[2].any()
+
+
+def test_orthogonality_may_move_the_individual_rows_alone(build):
+    moved = {}
+    for stop in (False, True):
+        embedding = build(warm=True, orthogonality_stop_cluster=stop).item.embedding
+        loss = embedding.orthogonality(IDS)
+        loss.backward()
+        moved[stop] = {name for name, table in embedding.named_parameters() if table.grad is not None}
+    assert moved == {False: {"individual.weight", "own_rows.weight", "prefix_rows.weight"}, True: {"individual.weight"}}
 
 
 def test_the_gradient_of_orthogonality_matches_finite_differences():
@@ -208,3 +228,43 @@ def test_agreement_draws_the_rare_to_their_cluster_and_clusters_to_the_frequent(
         embedding.agreement(ids, items.activity[ids]).backward()
         gradient = {name: getattr(embedding, name).weight.grad.to_dense().abs().sum() for name in (moved, still)}
         assert gradient[moved] > 50 * gradient[still]
+
+
+# id: 0 padding; teacher 1 and student 2 share both prefixes; 3 shares the first code with them; 4 has no teacher near
+CODES = torch.tensor([[-1, -1], [0, 0], [0, 0], [0, 1], [1, 0], [0, 1]])
+ROLES = torch.tensor([NONE, TEACHER, STUDENT, STUDENT, STUDENT, NONE])
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "prefix"])
+def test_students_do_not_move_the_prefix_rows_of_teachers_where_that_is_blocked(items, users, mode):
+    few = {name: getattr(items, name)[:6] for name in ("attributes", "category", "activity", "impressions", "vector")}
+    lookup = replace(items, **few, codes=CODES, role=ROLES)
+    prefixes = lookup.prefixes()
+    rows_of = {i: set(prefixes[i].tolist()) for i in range(6)}
+
+    def moved(ids: list[int], block: bool) -> set[int]:
+        config = ModelConfig(cluster_mode=mode, transfer=False, block_tail_prefix=block)
+        embedding = Ranker(config, lookup, users, seed=1).item.embedding
+        parts = embedding.cluster(torch.tensor(ids))
+        torch.testing.assert_close(parts, embedding.prefix_rows(prefixes[ids]), msg="what is read stays the same")
+        parts.sum().backward()
+        gradient = embedding.prefix_rows.weight.grad.to_dense()
+        return set(gradient.any(1).nonzero()[:, 0].tolist())
+
+    assert moved([2, 3, 4], block=False) == rows_of[2] | rows_of[3] | rows_of[4]
+    assert moved([2], block=True) == set()
+    assert moved([3], block=True) == rows_of[3] - rows_of[1], "rows that no teacher uses still learn"
+    assert moved([4], block=True) == rows_of[4]
+    assert moved([1], block=True) == rows_of[1] and moved([5], block=True) == rows_of[5]
+
+
+def test_clicks_on_students_move_no_prefix_row_of_a_teacher_where_that_is_blocked(build, items, batch):
+    students = ((items.role == STUDENT) & (items.codes[:, 0] >= 0)).nonzero()[:, 0]
+    batch = batch | {"item_idx": students[torch.arange(64) % len(students)]}
+    reached = {}
+    for block in (False, True):
+        model = build(warm=True, block_tail_prefix=block)
+        model(batch).sum().backward()
+        gradient = model.item.embedding.prefix_rows.weight.grad.to_dense()
+        reached[block] = bool(gradient[items.taught(items.prefixes())].any())
+    assert reached == {False: True, True: False}

@@ -3,8 +3,7 @@ from __future__ import annotations
 import torch
 
 from akt_spark.config import ModelConfig
-from akt_spark.ranker.lookup import TEACHER
-from akt_spark.ranker.tail_preference import TailPreference
+from akt_spark.ranker.tail_preference import TailPreference, most_shown
 from akt_spark.ranker.tower import MixtureOfExperts, PosoTower, Wide
 
 CONFIG = ModelConfig(hidden=[8, 4], dropout=0.0, experts=3, attention_hidden=6)
@@ -52,8 +51,15 @@ def test_the_wide_part_has_one_weight_an_id_and_attribute_value(items, users, ba
 def test_the_preference_for_the_tail_adds_the_log_of_its_share_to_tail_items_and_of_the_rest_to_heads(items):
     part = TailPreference(ModelConfig(dim=4, tail_preference=0.5), items)
     history = torch.randn(2, 4)
-    head = int((items.role == TEACHER).nonzero()[0])
-    tail = int((items.role != TEACHER).nonzero()[1])
+    head = int((items.impressions == 400).nonzero()[0])
+    tail = int((items.impressions == 50).nonzero()[0])
     share = torch.sigmoid(part.preference(history)[:, 0])
     expected = 0.5 * torch.stack([share[0].log(), (1 - share[1]).log()])
     torch.testing.assert_close(part(history, torch.tensor([tail, head])), expected)
+
+
+def test_heads_are_the_most_shown_fifth_of_what_was_shown_and_equal_counts_stay_together():
+    shown = torch.tensor([0, 0, 0, 9, 1, 2, 3, 4, 8, 5, 6, 7, 1])  # ten with impressions
+    assert most_shown(shown, 0.2).nonzero()[:, 0].tolist() == [3, 8]
+    assert most_shown(torch.tensor([0, 5, 5, 5, 1, 1]), 0.2).nonzero()[:, 0].tolist() == [1, 2, 3]
+    assert not most_shown(torch.zeros(4, dtype=torch.int64), 0.2).any()

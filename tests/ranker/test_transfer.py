@@ -56,14 +56,15 @@ def test_the_gradient_of_heads_is_linear_in_lambda_teacher_and_that_of_tails_doe
     torch.testing.assert_close(gradients[0][tails], gradients[1][tails])
 
 
-def test_the_gradient_of_the_transfer_matches_finite_differences(build):
-    model = build(warm=True).double()
+@pytest.mark.parametrize("overrides", [{}, {"transfer_stop_gradient": False, "lambda_teacher": 0.5}])
+def test_the_gradient_of_the_transfer_matches_finite_differences(build, overrides):
+    model = build(warm=True, **overrides).double()
     embedding, config, impressions = model.item.embedding, model.config, model.item.impressions
     lesson = model.item.sampler.draw(generator())
     table = embedding.own_rows.weight
     (gradient,) = torch.autograd.grad(transfer_loss(embedding, lesson, impressions, config), table)
-    step, row = 1e-6, int(lesson.students[0])
-    for column in range(3):
+    step, moving = 1e-6, lesson.teachers[lesson.positives.any(0)] if overrides else lesson.students
+    for row, column in [(int(lesson.students[0]), 0), (int(lesson.students[1]), 1), (int(moving[0]), 2)]:
         values = []
         for sign in (1, -1):
             with torch.no_grad():
@@ -71,7 +72,21 @@ def test_the_gradient_of_the_transfer_matches_finite_differences(build):
                 values.append(transfer_loss(embedding, lesson, impressions, config))
                 table[row, column] -= sign * step
         expected = gradient.to_dense()[row, column]
-        assert (values[0] - values[1]) / (2 * step) == pytest.approx(expected.item(), rel=1e-6, abs=1e-10)
+        assert expected and (values[0] - values[1]) / (2 * step) == pytest.approx(expected.item(), rel=1e-6, abs=1e-10)
+
+
+@pytest.mark.parametrize("teacher", ["fused", "cluster"])
+@pytest.mark.parametrize("mode", ["hybrid", "per_id"])
+def test_without_stop_gradient_teachers_move_with_their_students_and_nothing_else_does(
+    build, items, users, batch, mode, teacher
+):
+    model = build(warm=True, cluster_mode=mode, teacher=teacher, transfer_stop_gradient=False)
+    gradients = own_gradients(model, model.transfer_losses(generator(), batch))
+    for name, lookup in (("item", items), ("user", users)):
+        gradient = gradients.pop(f"{name}.embedding.own_rows.weight")
+        assert gradient[lookup.role == STUDENT].any() and gradient[lookup.role == TEACHER].any()
+        assert not gradient[lookup.role == NONE].any()
+    assert not gradients
 
 
 def test_one_step_on_the_transfer_alone_brings_students_nearer_to_their_own_teachers(build):
@@ -122,6 +137,14 @@ def test_the_loss_is_finite_and_not_negative_at_a_low_temperature_and_any_length
     loss = info_nce(anchors, keys, torch.rand(6, 9) < 0.3, torch.ones(6), 0.01)
     loss.backward()
     assert loss >= 0 and torch.isfinite(loss) and torch.isfinite(anchors.grad).all()
+
+
+def test_an_anchor_without_a_direction_has_no_gradient_beside_others_that_have_one():
+    anchors, keys = torch.randn(3, 8), torch.randn(5, 8)
+    anchors[0] = 0.0
+    anchors.requires_grad_()
+    info_nce(anchors, keys, torch.eye(3, 5).bool(), torch.ones(3), 0.01).backward()
+    assert not anchors.grad[0].any() and anchors.grad[1:].any(1).all()
 
 
 def test_one_cluster_that_holds_everything_has_a_loss_of_exactly_0():
@@ -238,3 +261,16 @@ def test_a_batch_without_students_teaches_nothing(build, items, batch):
 def test_an_id_that_is_not_admitted_is_no_student(build, items):
     sampler = build(item_admission=3).item.sampler
     assert len(sampler.students) and items.impressions[sampler.students].min() >= 3
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "per_id"])
+def test_ids_never_shown_are_no_students_and_have_no_row_of_their_own_where_that_is_off(build, items, mode):
+    model = build(warm=True, cluster_mode=mode, transfer_cold=False)
+    sampler, embedding = model.item.sampler, model.item.embedding
+    assert items.impressions[sampler.students].tolist() == [3] * len(sampler.students)
+    assert (items.impressions[build(warm=True).item.sampler.students] == 0).any()
+    assert len(embedding.own_rows.weight) == 1 + int((items.impressions > 0).sum())
+    cold = ((items.impressions == 0) & (items.codes[:, 0] >= 0)).nonzero()[:, 0]
+    expected = embedding.prefix_rows(embedding.prefixes[cold]) if mode == "hybrid" else torch.zeros(len(cold), 16)
+    assert torch.equal(embedding.cluster(cold), expected)
+    assert embedding.individual(cold).any(1).all(), "they keep their row d"

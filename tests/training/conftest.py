@@ -120,7 +120,7 @@ def plan(tmp_path: Path) -> Plan:
     """One tiny AKT-Rec: 3 epochs of 5 steps of 32 samples."""
     for entity, size in (("item", ITEMS), ("user", USERS)):
         pq.write_table(lookup_table(size, entity), tmp_path / f"{entity}s.parquet")
-    training = Training("akt_rec", 7, TINY, str(tmp_path / "akt_rec"), fingerprint("tiny"))
+    training = Training("akt_rec", 7, TINY, str(tmp_path / "akt_rec"), fingerprint("tiny"), code="")
     return Plan(
         trainings=(training,),
         settings=TrainingConfig(

@@ -29,6 +29,10 @@ def lookups(plan):
     return load_lookup(plan.item_files, "item"), load_lookup(plan.user_files, "user")
 
 
+def untimed(checkpoint):
+    return replace(checkpoint, seconds=0, timings=[], peak_gib=0)
+
+
 def test_a_folder_that_was_not_finished_does_not_exist(tmp_path) -> None:
     with pytest.raises(Killed), atomic_folder(tmp_path / "step-00000001") as folder:
         (folder / "model.safetensors").write_text("half")
@@ -39,6 +43,32 @@ def test_a_folder_that_was_not_finished_does_not_exist(tmp_path) -> None:
         (folder / "model.safetensors").write_text("whole")
     assert saved_steps(tmp_path) == [1]
     assert os.listdir(tmp_path) == ["step-00000001"]  # the abandoned one is gone
+
+
+@pytest.mark.parametrize("killed_at", [1, 2])
+def test_a_kill_while_a_folder_is_replaced_loses_nothing(tmp_path, monkeypatch, killed_at) -> None:
+    """The first rename sets the old folder aside, the second puts the new one in its place."""
+    path = tmp_path / "model"
+    with atomic_folder(path) as folder:
+        (folder / "weights").write_text("old")
+    renames = []
+
+    def replace_or_die(source, target) -> None:
+        renames.append(source)
+        if len(renames) == killed_at:
+            raise Killed
+        os.rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders.os, "replace", replace_or_die)
+        with pytest.raises(Killed), atomic_folder(path) as folder:
+            (folder / "weights").write_text("new")
+    folders.put_back(tmp_path)
+    assert (path / "weights").read_text() == "old"
+    with atomic_folder(path) as folder:
+        (folder / "weights").write_text("new")
+    assert (path / "weights").read_text() == "new"
+    assert os.listdir(tmp_path) == ["model"]
 
 
 def test_half_written_model_is_ignored_by_training_and_loading(plan) -> None:
@@ -127,7 +157,7 @@ def test_a_killed_training_resumes_to_bit_equal_results(plan, tmp_path, monkeypa
     one, other = (Path(p.trainings[0].folder, "model") for p in (plan, disturbed))
     first, second = read_checkpoint(one), read_checkpoint(other)
     assert first.curve == second.curve
-    assert replace(first, seconds=0) == replace(second, seconds=0)
+    assert untimed(first) == untimed(second)
     weights, resumed = (load_ranker(path, *lookups(plan)).state_dict() for path in (one, other))
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
 
@@ -194,6 +224,6 @@ def test_twenty_kills_at_random_steps_change_nothing(plan, tmp_path, monkeypatch
     assert taken == undisturbed
     one, other = (Path(p.trainings[0].folder, "model") for p in (plan, disturbed))
     first, second = read_checkpoint(one), read_checkpoint(other)
-    assert replace(first, seconds=0) == replace(second, seconds=0)
+    assert untimed(first) == untimed(second)
     weights, resumed = (load_ranker(path, *lookups(plan)).state_dict() for path in (one, other))
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)

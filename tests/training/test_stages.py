@@ -1,6 +1,9 @@
 """The stages train_ranker and score on small Delta tables."""
 
-from datetime import date
+import re
+import shutil
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,9 +14,10 @@ from akt_spark.conf_file import load
 from akt_spark.config import Config
 from akt_spark.errors import DataError, MissingInput
 from akt_spark.lake import Lake
+from akt_spark.ledger import Ledger, Record
 from akt_spark.stage import Context, Outcome
 from akt_spark.training import score, train
-from akt_spark.training.checkpoint import load_ranker
+from akt_spark.training.checkpoint import load_ranker, read_checkpoint
 from akt_spark.training.lookup import load_lookup
 from akt_spark.training.plan import Plan
 from akt_spark.training.reader import ordered_batches
@@ -71,9 +75,12 @@ def test_a_checkpoint_of_every_variant_is_recorded_with_its_versions(night) -> N
         assert row.samples_version == ctx.lake.version("training.samples")
         assert row.users_version == ctx.lake.version("training.users")
         assert 0 <= row.metrics["validation_auc"] <= 1
+        assert 0 < row.metrics["reader_wait"] < 1
+        assert row.samples == row.step * 32
+        assert 0.05 < row.peak_gib < 64
     assert rows["akt_rec"].parameters > rows["base"].parameters
     assert (outcome.rows_in, outcome.rows_out) == (134, 2)
-    assert any("akt_rec seed 1" in note and "validation AUC" in note for note in outcome.notes)
+    assert any(re.search(r"akt_rec seed 1.*reader wait .*%.*validation AUC", note) for note in outcome.notes)
 
 
 def test_curves_and_gates_are_recorded(night) -> None:
@@ -86,6 +93,8 @@ def test_curves_and_gates_are_recorded(night) -> None:
         "transfer_user": 2,
         "validation_auc": 1,
         "validation_log_loss": 1,
+        "samples_per_second": 1,
+        "reader_wait": 1,
     }
     gates = ctx.lake.read("training.gates")
     assert {row.variant for row in gates.select("variant").distinct().collect()} == {"akt_rec"}  # base has no gate
@@ -110,10 +119,56 @@ def test_other_settings_are_other_trainings(night) -> None:
     ctx, _, _ = night
     folders = {
         training.folder
-        for settings in ({}, {"learning_rate": 0.5}, {"seeds": "[1, 2]"})
+        for settings in ({}, {"learning_rate": 0.5}, {"seeds": "[1, 2]"}, {"precision": "bf16"}, {"device": "cpu"})
         for training in train._plan(context_of(ctx.lake, **settings))[0].trainings
     }
-    assert len(folders) == 2 + 2 + 2  # 2 variants; another rate; another seed, the first one is shared
+    # 2 variants; another rate; another seed, the first one is shared; another precision; another device is no matter
+    assert len(folders) == 2 + 2 + 2 + 2
+
+
+def done(ctx: Context, run_id: str, ds: date) -> None:
+    """A record of a finished train_ranker, as a job leaves it."""
+    started = datetime.combine(ds, time(12), UTC)
+    Ledger(ctx.lake, run_id).append(
+        Record(run_id, "train_ranker", ds, "done", "", "", "{}", {}, {}, 0, 0, 0, 0.0, [], None, started)
+    )
+
+
+def test_a_night_starts_from_the_rankers_of_the_newest_earlier_day(night) -> None:
+    ctx, _, _ = night
+    first = ctx.ds
+    done(ctx, ctx.run_id, first)
+
+    def on(day: date, warm_start: str | None = "previous", **model: int) -> Context:
+        config = context_of(ctx.lake, warm_start=warm_start or "null", warm_start_share=0.5).config
+        changed = config.ranker.model.model_copy(update=model)
+        config = config.model_copy(update={"ranker": config.ranker.model_copy(update={"model": changed})})
+        return replace(ctx, config=config, ds=day, run_id=day.isoformat())
+
+    def parents(of: Context) -> set[str | None]:
+        return {training.parent and training.parent.run_id for training in train._plan(of)[0].trainings}
+
+    tomorrow = on(first + timedelta(days=1))
+    assert parents(tomorrow) == {ctx.run_id}
+    assert parents(on(first)) == parents(on(first - timedelta(days=1))) == {None}  # never from a later day, or its own
+    assert parents(on(first + timedelta(days=1), None)) == {None}
+    assert parents(on(first + timedelta(days=1), dim=8)) == {None}  # there is none of its kind
+    warm, cold = (train._plan(one)[0].trainings for one in (tomorrow, on(first + timedelta(days=1), None)))
+    assert not {training.config_hash for training in warm} & {training.config_hash for training in cold}
+    try:
+        outcome = train.run(tomorrow)
+        rows = tomorrow.lake.read("training.checkpoints").where(F.col("run_id") == tomorrow.run_id).collect()
+        assert {(row.variant, row.step) for row in rows} == {("akt_rec", 2), ("base", 2)}  # of 4
+        assert sum(f"started from run {ctx.run_id}" in note for note in outcome.notes) == 2
+        assert {read_checkpoint(row.path).parent for row in rows} == {training.parent.config_hash for training in warm}
+        done(ctx, tomorrow.run_id, tomorrow.ds)
+        assert parents(on(first + timedelta(days=2))) == {tomorrow.run_id}
+        for row in rows:
+            shutil.rmtree(row.path)
+        assert parents(on(first + timedelta(days=2))) == {ctx.run_id}  # the newest that is still there
+    finally:
+        for table in ("training.checkpoints", "training.curves", "training.gates"):
+            ctx.spark.sql(f"DELETE FROM delta.`{ctx.lake.path(table)}` WHERE run_id = '{tomorrow.run_id}'")
 
 
 def test_scores_are_those_of_the_model(night) -> None:
