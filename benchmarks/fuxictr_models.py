@@ -103,7 +103,7 @@ def train(folder: Path, settings: dict) -> dict[str, float]:
 
     Args:
         folder: of the samples.
-        settings: model, rate, seed, epochs, batch_size, dim, hidden, attention, dropout, threads, workers of its loader.
+        settings: model, rate, seed, epochs, batch_size, dim, hidden, attention, dropout, threads, workers that load.
     """
     torch.set_num_threads(settings["threads"])
     seed_everything(settings["seed"])

@@ -88,13 +88,14 @@ def reader(lake: str, rounds: str) -> dict[str, object]:
     """Rows/s of the reader and of raw pyarrow, in turns."""
     import pyarrow.parquet as pq
 
+    from akt_spark.training.columns import to_arrays
     from akt_spark.training.exchange import InlineCommunicator
-    from akt_spark.training.reader import COLUMNS, to_arrays, to_batch
+    from akt_spark.training.reader import COLUMNS, to_batch
 
     def raw(plan) -> Iterator[object]:
         for block in plan.train:
             for rows in pq.ParquetFile(block.url.removeprefix("file://")).iter_batches(BATCH, columns=list(COLUMNS)):
-                yield to_batch(to_arrays(rows))
+                yield to_batch(to_arrays(rows, COLUMNS))
 
     found = {"petastorm": [], "pyarrow": []}
     with tempfile.TemporaryDirectory() as folder:
