@@ -19,7 +19,7 @@ from akt_spark.stage import Context
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file share its fixtures, and all that look at the shop's night share that: one worker runs them.
+    """Tests of one file share its fixtures, and all that look at the shop's night, or serve, a lake: one worker each.
 
     The night takes longest and comes first, so that no worker waits for it at the end.
     """
@@ -27,9 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def looks_at_the_night(item: pytest.Item) -> bool:
         return "jobs" in item.path.parts and "night" in getattr(item, "fixturenames", ())
 
+    def group(item: pytest.Item) -> str:
+        if looks_at_the_night(item):
+            return "the shop's night"
+        path = item.path.relative_to(item.config.rootpath)
+        return str(path.parent if path.parent.name == "serving" else path)
+
     for item in items:
-        group = "the shop's night" if looks_at_the_night(item) else str(item.path.relative_to(item.config.rootpath))
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(group(item)))
     items.sort(key=looks_at_the_night, reverse=True)
 
 

@@ -53,9 +53,8 @@ def carry_over(model: Ranker, old: Ranker, lookups: dict[str, tuple[EntityLookup
     Returns:
         How many rows were copied, and which weights have another shape and start as always.
     """
-    if model.config.codes == "random":
-        lookups = {of: tuple(side.with_random_codes() for side in sides) for of, sides in lookups.items()}
-    codes = {of: tuple(side.codes for side in sides) for of, sides in lookups.items()}
+    chosen = model.config.codes
+    codes = {of: tuple(side.with_codes(chosen).codes for side in sides) for of, sides in lookups.items()}
     tables: dict[str, Rows] = {}
     for name, module in model.named_modules():
         tables |= {f"{name}.{table}": rows for table, rows in _rows(module, old.get_submodule(name), name, codes)}

@@ -211,12 +211,10 @@ def test_only_ingestion_reads_the_log_past_the_cut() -> None:
         )
     }
     # the gate of ingestion, who is planted, the cut itself; what follows the log rebuilds where it is cut; the weights
-    # of drawn negatives; and requests of today, which no experiment makes
-    allowed = {
-        *("sources/gate.py", "features/planted.py", "features/log.py", "features/follow.py", "features/samples.py"),
-        "serving/served.py",
+    # of drawn negatives
+    assert direct == {
+        *("sources/gate.py", "features/planted.py", "features/log.py", "features/follow.py", "features/samples.py")
     }
-    assert direct == allowed
 
 
 def test_negatives_are_drawn_by_the_cut_log_in_training_and_by_the_whole_one_afterwards(

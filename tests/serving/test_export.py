@@ -35,13 +35,13 @@ def test_the_example_gives_the_scores_of_the_job_without_spark_and_without_this_
         for name, more in zip(("user", "item"), strangers, strict=True)
     )
     pairs = pairs_of(users, items, NEXT_DAY, tmp_path / "pairs")
-    list(commands.score_requests(world.ctx, pairs, "to compare"))
+    list(commands.score_requests(world.ctx, pairs, "compared"))
     command = [sys.executable, "-c", WITHOUT, str(exported / "example.py"), pairs, str(tmp_path / "scores.parquet")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found, expected = (
         {(row["user_id"], row["item_id"]): row["score"] for row in rows}
-        for rows in (pq.read_table(tmp_path / "scores.parquet").to_pylist(), world.rows("serving.scores", "to compare"))
+        for rows in (pq.read_table(tmp_path / "scores.parquet").to_pylist(), world.rows("serving.scores", "compared"))
     )
     assert found == pytest.approx(expected, abs=1e-5)
     assert len(found) == 21 * 31
