@@ -33,7 +33,7 @@ test: setup ## the tests, on both cores
 	@python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 bench: setup ## benchmarks, beside their peers, into benchmarks/results/ (most of an hour, on a quiet machine)
-	@for name in sequences maintenance quantizers embedding; do python benchmarks/$$name.py --out benchmarks/results/$$name.json; done
+	@for name in sequences maintenance quantizers embedding training; do python benchmarks/$$name.py --out benchmarks/results/$$name.json; done
 
 lint: setup ## ruff, check and format
 	@ruff check . && ruff format --check .

@@ -24,7 +24,6 @@ import json
 import multiprocessing
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -250,17 +249,6 @@ def _made_up(rows: int):
     return pd.DataFrame(made, columns=["item_id", "title", "description", "category", "image"])
 
 
-def daft_environment(folder: Path) -> str:
-    """Daft with its own pyarrow, then the product's packages behind it; returns its Python."""
-    home = folder / "daft"
-    python = str(home / "bin/python")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
-    subprocess.run(["uv", "pip", "install", "--quiet", "--python", python, DAFT], check=True)
-    packages = [path for path in sys.path if path.endswith("site-packages")]
-    (next(home.glob("lib/*/site-packages")) / "product.pth").write_text("\n".join(packages) + "\n")
-    return python
-
-
 RUNS = {"spark": run_spark, "bare": run_bare, "daft": run_daft}
 
 
@@ -288,7 +276,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder, file = Path(temporary), Path(temporary, "rows.parquet")
         write_rows(options.data, options.rows, file)
-        python = daft_environment(folder)
+        python = measure.environment(folder, "daft", DAFT)
         for kind in options.kinds:
             found = _rounds(kind, file, folder, python, options.rounds)
             rows += found.values()

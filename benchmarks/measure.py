@@ -21,17 +21,25 @@ SAMPLE_SHARE = 0.01  # of the time; to add up the pages of large processes takes
 
 
 def child(
-    command: Sequence[str], environment: Mapping[str, str] | None = None, python: str = sys.executable
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+    cores: int | None = None,
 ) -> dict[str, object]:
-    """Runs ``python command...``; what it prints last is a JSON object.
+    """Runs ``python command...``, on the first cores if so many are told; what it prints last is a JSON object.
 
     Returns:
         That object, ``seconds`` of the whole process and ``peak_gib``: the largest sum of the proportional set sizes of
         it and its children.
     """
     started, peak = time.monotonic(), 0
+    allowed = sorted(os.sched_getaffinity(0))[:cores]
     process = subprocess.Popen(
-        [python, *command], stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+        [python, *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
+        preexec_fn=(lambda: os.sched_setaffinity(0, allowed)) if cores else None,
     )
     output: list[str] = []
     reader = threading.Thread(target=lambda: output.append(process.stdout.read()))
@@ -50,14 +58,25 @@ def child(
     }
 
 
+def environment(folder: Path, name: str, requirement: str) -> str:
+    """A peer in an environment of its own, with the product's packages behind it; returns its Python."""
+    home = folder / name
+    python = str(home / "bin/python")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+    subprocess.run(["uv", "pip", "install", "--quiet", "--python", python, requirement], check=True)
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    (next(home.glob("lib/*/site-packages")) / "product.pth").write_text("\n".join(packages) + "\n")
+    return python
+
+
 def at_most(name: str, value: float, bound: float) -> dict[str, object]:
     """A claim: a value that must not be above a bound."""
-    return {"name": name, "value": round(value, 3), "bar": f"<= {bound:g}", "holds": value <= bound}
+    return {"name": name, "value": round(value, 4), "bar": f"<= {bound:g}", "holds": value <= bound}
 
 
 def at_least(name: str, value: float, bound: float) -> dict[str, object]:
     """A claim: a value that must not be below a bound."""
-    return {"name": name, "value": round(value, 3), "bar": f">= {bound:g}", "holds": value >= bound}
+    return {"name": name, "value": round(value, 4), "bar": f">= {bound:g}", "holds": value >= bound}
 
 
 def write(out: str, what: str, packages: Sequence[str], rows: list[dict], bars: list[dict], note: str = "") -> None:

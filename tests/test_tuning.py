@@ -25,7 +25,7 @@ EXPERIMENT = {
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "two.yaml"
-    path.write_text(yaml.safe_dump(EXPERIMENT))
+    path.write_text(yaml.safe_dump(EXPERIMENT, sort_keys=False))
     return path
 
 

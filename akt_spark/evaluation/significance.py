@@ -14,9 +14,9 @@ user is sampled away.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -207,12 +207,13 @@ def differences(resampled: list[Replicates], by_seed: SeedValues) -> list[Differ
     """
     seeds = sorted({seed for _, seed, *_ in by_seed})
     found = [
-        _difference(replicate, variant, reference, metric, by_seed, seeds)
+        difference
         for replicate in resampled
-        for variant, reference in permutations(replicate.metrics, 2)
         for metric in COMPARED
+        for reference in replicate.metrics
+        for difference in _against(replicate, reference, metric, by_seed, seeds)
     ]
-    return list(with_holm(difference for difference in found if difference is not None))
+    return list(with_holm(found))
 
 
 def with_holm(found: Iterable[Difference]) -> Iterator[Difference]:
@@ -237,43 +238,54 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _difference(
-    replicate: Replicates,
-    variant: str,
-    reference: str,
-    metric: str,
-    by_seed: SeedValues,
-    seeds: list[int],
-) -> Difference | None:
-    """One paired difference; None where the metric is undefined."""
-    ours, theirs = (replicate.metrics[name][metric] for name in (variant, reference))
-    gaps = ours - theirs  # (B + 1,)
-    if not np.isfinite(gaps[0]):
-        return None
-    place = (replicate.slice, metric)
-    points = np.array([by_seed[variant, seed, *place] - by_seed[reference, seed, *place] for seed in seeds])
+def _against(
+    replicate: Replicates, reference: str, metric: str, by_seed: SeedValues, seeds: list[int]
+) -> Iterator[Difference]:
+    """All other variants minus one on a slice; none where the metric is undefined."""
+    theirs = replicate.metrics[reference][metric]
+    variants = [variant for variant in replicate.metrics if variant != reference]
+    if not variants or not np.isfinite(theirs[0]):
+        return
     users = replicate.kept_users if metric.startswith("gauc") else replicate.users
-    drawn = gaps[1:][np.isfinite(gaps[1:])]  # a resample may lack a class
-    told = users >= MIN_USERS and len(drawn) > 0
-    lower, upper = np.percentile(drawn, [2.5, 97.5]).tolist() if told else (None, None)
+    values = np.stack([replicate.metrics[variant][metric] for variant in variants])  # (V, B + 1)
     base, chance = float(theirs[0]), float(theirs[0]) - 0.5
-    return Difference(
-        variant=variant,
-        reference=reference,
-        slice=replicate.slice,
-        metric=metric,
-        difference=float(gaps[0]),
-        lower=lower,
-        upper=upper,
-        ratio=float(ours[0]) / base - 1 if base else None,
-        rela_impr=(float(ours[0]) - 0.5) / chance - 1 if chance and metric not in LOWER_IS_BETTER else None,
-        seeds=len(seeds),
-        wins=int((points < 0).sum() if metric in LOWER_IS_BETTER else (points > 0).sum()),
-        seed_sd=float(points.std(ddof=1)) if len(seeds) > 1 else None,
-        users=users,
-        resamples=len(gaps) - 1,
-        p=_p_value(float(gaps[0]), float(drawn.std())) if told else None,
-    )
+    place = (replicate.slice, metric)
+    for variant, ours, gap, interval, spread in zip(
+        variants, values[:, 0].tolist(), (values[:, 0] - base).tolist(), *_resampled(values - theirs), strict=True
+    ):
+        points = np.array([by_seed[variant, seed, *place] - by_seed[reference, seed, *place] for seed in seeds])
+        told = users >= MIN_USERS and math.isfinite(spread)
+        yield Difference(
+            variant=variant,
+            reference=reference,
+            slice=replicate.slice,
+            metric=metric,
+            difference=gap,
+            lower=interval[0] if told else None,
+            upper=interval[1] if told else None,
+            ratio=ours / base - 1 if base else None,
+            rela_impr=(ours - 0.5) / chance - 1 if chance and metric not in LOWER_IS_BETTER else None,
+            seeds=len(seeds),
+            wins=int((points < 0).sum() if metric in LOWER_IS_BETTER else (points > 0).sum()),
+            seed_sd=float(points.std(ddof=1)) if len(seeds) > 1 else None,
+            users=users,
+            resamples=len(theirs) - 1,
+            p=_p_value(gap, spread) if told else None,
+        )
+
+
+def _resampled(gaps: np.ndarray) -> tuple[list[list[float]], list[float]]:
+    """Central 95 % and standard deviation over the resamples that define a metric; NaN where none does.
+
+    Args:
+        gaps: (V, B + 1), of the users as they are and then of the resamples.
+    """
+    drawn = gaps[:, 1:]
+    if np.isfinite(drawn).all():  # all variants at once, of which there may be many
+        return np.percentile(drawn, [2.5, 97.5], axis=1).T.tolist(), drawn.std(axis=1).tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a resample without a class in all of them
+        return np.nanpercentile(drawn, [2.5, 97.5], axis=1).T.tolist(), np.nanstd(drawn, axis=1).tolist()
 
 
 def _p_value(gap: float, spread: float) -> float:

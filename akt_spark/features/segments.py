@@ -11,10 +11,6 @@ from akt_spark.config import SegmentConfig
 from akt_spark.features.activity import as_of as activity_as_of
 from akt_spark.lake import Lake
 
-# of a histogram, which is small
-EVERYTHING = Window.partitionBy()
-UP_TO = Window.orderBy("impressions").rowsBetween(Window.unboundedPreceding, Window.currentRow)
-
 
 def segments(lake: Lake, entity: str, as_of: date, config: SegmentConfig) -> DataFrame:
     """Segment and role of every id of ``features.<entity>_index``, counted up to and including ``as_of``.
@@ -42,13 +38,13 @@ def with_role(counts: DataFrame, config: SegmentConfig) -> DataFrame:
 
     Ids with equal counts share a role, so that no tie is broken by chance.
     """
-    shown, at_most, total = F.col("ids") * F.col("impressions"), F.col("at_most"), F.col("total")
-    all_shown = F.sum(shown).over(EVERYTHING)
+    at_most, total = F.col("at_most"), F.col("total")
+    shown, all_shown = _running(F.col("ids") * F.col("impressions"))
     shares = impression_counts(counts).select(
         "impressions",
         ((at_most - F.col("ids")) / total).alias("ids_below"),
         ((total - at_most) / total).alias("ids_above"),
-        ((all_shown - F.sum(shown).over(UP_TO)) / all_shown).alias("impressions_above"),
+        ((all_shown - shown) / all_shown).alias("impressions_above"),
     )
     role = _by_share(config) if config.rule == "quantile" else _by_count(config)
     ranked = counts.join(F.broadcast(shares), on="impressions", how="left")
@@ -95,5 +91,11 @@ def impression_counts(ids: DataFrame) -> DataFrame:
         any): at most sqrt(2 * impressions of all ids) rows.
     """
     histogram = ids.where(F.col("impressions") > 0).groupBy("impressions").agg(F.count("*").alias("ids"))
-    at_most, total = F.sum("ids").over(UP_TO), F.sum("ids").over(EVERYTHING)
+    at_most, total = _running(F.col("ids"))
     return histogram.select("impressions", "ids", at_most.alias("at_most"), total.alias("total"))
+
+
+def _running(weight: Column) -> tuple[Column, Column]:
+    """Sums over a histogram, which is small: up to a row's impressions, and over all rows."""
+    up_to = Window.orderBy("impressions").rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    return F.sum(weight).over(up_to), F.sum(weight).over(Window.partitionBy())

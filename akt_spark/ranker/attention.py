@@ -105,16 +105,18 @@ class Dice(nn.Module):
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Values (B, T, h) and mask (B, T), false for padding, to (B, T, h); zeros for padding."""
-        shown = values[mask]  # (M, h)
-        if self.training and len(shown) < 2:  # which has no variance
+        if not self.training or mask.sum() < 2:  # of one there is no variance
             running = self.norm.running_mean, self.norm.running_var
-            standard = F.batch_norm(shown, *running, eps=self.norm.eps)
-        else:
-            standard = self.norm(shown)
-        share = torch.sigmoid(standard)
+            standard = F.batch_norm(values.flatten(0, 1), *running, eps=self.norm.eps).view_as(values)
+            return self._activated(values, standard) * mask[..., None]
+        shown = values[mask]  # (M, h)
         activated = torch.zeros_like(values)
-        activated[mask] = shown * (share + (1 - share) * self.alpha)
+        activated[mask] = self._activated(shown, self.norm(shown)).to(values.dtype)
         return activated
+
+    def _activated(self, values: Tensor, standard: Tensor) -> Tensor:
+        share = torch.sigmoid(standard)
+        return values * (share + (1 - share) * self.alpha)
 
 
 def _gather(rows: Tensor, position: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def rank_candidates(
             users, accounts = opened.enter_context(asked(ctx, "users", users_path))
             yield from _rejected("users", accounts)
         else:
-            users = (lists if lists is not None else ranker.lake.read("features.user_index")).select("user_id")
+            users = (lists if lists is not None else ctx.lake.read("features.user_index")).select("user_id")
         items = items_as_of(ranker, candidates.select("item_id").distinct(), moment)
         files = opened.enter_context(written(ctx.lake, items, ctx.run_id))
         known = users_as_of(ranker, users.distinct(), moment)
@@ -121,11 +121,11 @@ def export(ctx: Context, out: Path, moment: datetime | None = None) -> Iterator[
 
 def end_of_day(ranker: Served) -> datetime:
     """The midnight after the closed day of the ranker's run: all of the day is seen."""
-    return datetime.combine(ranker.ds + timedelta(days=1), time(), UTC)
+    return datetime.combine(ranker.ctx.ds + timedelta(days=1), time(), UTC)
 
 
 def _of_request(ctx: Context, ranker: Served, request: str) -> Context:
-    return replace(ctx, ds=ranker.ds, run_id=request)
+    return replace(ctx, ds=ranker.ctx.ds, run_id=request)
 
 
 def _write(ctx: Context, table: str, rows: DataFrame, ranker: Served) -> None:

@@ -57,8 +57,8 @@ def write_export(served: Served, out: Path, moment: datetime) -> dict[str, int]:
         raise ConfigError(f"{out} exists and is no export (it has no {METADATA}): name another folder")
     with atomic_folder(out.absolute()) as folder:
         rows = {
-            "items": _write(items_as_of(served, served.lake.read("features.item_index"), moment), folder / "items"),
-            "users": _write(users_as_of(served, served.lake.read("features.user_index"), moment), folder / "users"),
+            "items": _write(items_as_of(served, served.ctx.lake.read("features.item_index"), moment), folder / "items"),
+            "users": _write(users_as_of(served, served.ctx.lake.read("features.user_index"), moment), folder / "users"),
         }
         save_program(program(_load(served), served.features.sequence_length), folder / MODEL)
         (folder / METADATA).write_text(json.dumps(_metadata(served, moment, rows), indent=2))

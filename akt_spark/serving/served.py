@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from pyspark.sql import Column, DataFrame, Row
@@ -11,11 +11,13 @@ from pyspark.sql import functions as F
 
 from akt_spark.config import FeaturesConfig, ServingConfig
 from akt_spark.errors import ConfigError, MissingInput
+from akt_spark.features.events import EVENTS
+from akt_spark.features.log import click_log, known_of
 from akt_spark.lake import Lake
 from akt_spark.stage import Context
 from akt_spark.training.score import CHECKPOINTS, SAMPLES, Models, models_of
 
-RUNS, EVENTS = "ops.runs", "bronze.events"
+RUNS = "ops.runs"
 LOGS = {"item": "features.item_activity", "user": "features.user_activity"}
 NIGHT = r"^\d{4}-\d{2}-\d{2}$"  # the run of a night, not of an experiment
 
@@ -25,13 +27,13 @@ class Served:
     """A trained ranker, and the tables that it is asked with, at the versions that they had when it was chosen.
 
     Attributes:
-        lake: the tables.
+        ctx: the tables, and the closed day of its run.
         checkpoint: its row of ``training.checkpoints``.
         models: what workers load.
         features: the section of the configuration by which its samples were made, whatever it says now.
     """
 
-    lake: Lake
+    ctx: Context
     checkpoint: Row
     models: Models
     features: FeaturesConfig
@@ -51,24 +53,20 @@ class Served:
         """The same as columns of a table."""
         return {name: F.lit(self.checkpoint[name]) for name in ("run_id", "variant", "seed")}
 
-    @property
-    def ds(self) -> date:
-        """The closed day of its run."""
-        return date.fromisoformat(self.checkpoint.run_id[:10])
-
     def index(self, entity: str) -> DataFrame:
         """<entity>_id and idx of all that it knows; others came to the lake after its samples were made."""
-        lookup = self.lake.read(f"training.{entity}s", self.checkpoint[f"{entity}s_version"])
+        lookup = self.ctx.lake.read(f"training.{entity}s", self.checkpoint[f"{entity}s_version"])
         return lookup.select(f"{entity}_id", "idx")
 
     def events_of(self, users: DataFrame) -> DataFrame:
-        """Rows of ``bronze.events`` of some users (user_id), up to now."""
-        return self.lake.read_rows(EVENTS).join(users.select("user_id").distinct(), on="user_id", how="left_semi")
+        """Rows of ``bronze.events`` of some users (user_id), up to now: those that histories are made of."""
+        known = known_of(self.ctx, "user", click_log(self.ctx))
+        return known.join(users.select("user_id").distinct(), on="user_id", how="left_semi")
 
     def log_of(self, entity: str, ids: DataFrame) -> DataFrame:
         """Rows of ``features.<entity>_activity`` of some ids (<entity>_id), up to now."""
         wanted = ids.select(f"{entity}_id").distinct()
-        return self.lake.read(LOGS[entity]).join(wanted, on=f"{entity}_id", how="left_semi")
+        return self.ctx.lake.read(LOGS[entity]).join(wanted, on=f"{entity}_id", how="left_semi")
 
 
 def served(ctx: Context) -> Served:
@@ -80,9 +78,9 @@ def served(ctx: Context) -> Served:
     """
     checkpoint = _chosen(ctx.lake, ctx.config.serving)
     models, samples_version = models_of(ctx.lake, [checkpoint])
-    tables = (EVENTS, *LOGS.values())
-    lake = ctx.lake.pinned({table: ctx.lake.version(table) for table in tables})
-    return Served(lake, checkpoint, models, _features(ctx, samples_version))
+    lake = ctx.lake.pinned({table: ctx.lake.version(table) for table in (EVENTS, *LOGS.values())})
+    ds = date.fromisoformat(checkpoint.run_id[:10])
+    return Served(replace(ctx, lake=lake, ds=ds), checkpoint, models, _features(ctx, samples_version))
 
 
 def _chosen(lake: Lake, config: ServingConfig) -> Row:

@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from petastorm import make_batch_reader
@@ -21,14 +20,15 @@ from torch import Tensor
 
 from akt_spark.errors import DataError
 from akt_spark.training import petastorm_fix
+from akt_spark.training.columns import Arrays, to_arrays
 from akt_spark.training.order import Part, deal, shuffled, steps_per_epoch
 from akt_spark.training.samples import Block, checksum
 
 Backend = Literal["petastorm", "arrow"]
-Arrays = dict[str, np.ndarray]
 Batch = dict[str, Tensor]
 
 SAMPLE_ID = "sample_id"  # for the checksum
+READ_AHEAD = 8  # row groups that wait in memory
 COLUMNS = ("label", "user_idx", "item_idx", "history", "history_length", "user_activity", "item_activity")
 
 
@@ -81,18 +81,6 @@ def to_batch(rows: Arrays) -> Batch:
     return {name: values if values.is_floating_point() else values.long() for name, values in tensors.items()}
 
 
-def to_arrays(table: pa.Table | pa.RecordBatch, columns: Sequence[str] = COLUMNS) -> Arrays:
-    """Columns as arrays; lists of equal length become matrices."""
-    return {name: _to_array(table.column(name)) for name in columns}
-
-
-def _to_array(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if pa.types.is_list(column.type):
-        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-    return column.to_numpy(zero_copy_only=False)
-
-
 def _read(parts: Sequence[Part], backend: Backend) -> Iterator[Arrays]:
     """The rows of every part, in order; each file is counted, and its checksum compared."""
     if not parts:
@@ -129,6 +117,7 @@ def _read_petastorm(urls: Sequence[str]) -> Iterator[Arrays]:
         list(urls),
         schema_fields=[*COLUMNS, SAMPLE_ID],
         workers_count=1,
+        results_queue_size=READ_AHEAD,
         shuffle_row_groups=False,
         num_epochs=1,
         convert_early_to_numpy=True,
@@ -163,16 +152,23 @@ def _mix(parts: Iterator[Arrays], window: int, rng: np.random.Generator) -> Iter
 
 def _rebatch(chunks: Iterator[Arrays], size: int, keep_rest: bool = False) -> Iterator[Arrays]:
     """Cuts chunks of any length into batches of ``size`` rows; the rest of a chunk goes before the next one."""
-    rest: Arrays | None = None
+    pieces, held = [], 0  # of the next batch
     for chunk in chunks:
-        rows = chunk if rest is None else _concatenate([rest, chunk])
-        full = len(rows["label"]) // size * size
-        for start in range(0, full, size):
-            yield {name: values[start : start + size] for name, values in rows.items()}
-        rest = {name: values[full:] for name, values in rows.items()}
-    if keep_rest and rest is not None and len(rest["label"]):
-        yield rest
+        start, rows = 0, len(chunk["label"])
+        while start < rows:
+            stop = min(start + size - held, rows)
+            pieces.append({name: values[start:stop] for name, values in chunk.items()})
+            held += stop - start
+            if held == size:
+                yield _concatenate(pieces)
+                pieces, held = [], 0
+            start = stop
+    if keep_rest and pieces:
+        yield _concatenate(pieces)
 
 
 def _concatenate(pieces: Sequence[Arrays]) -> Arrays:
+    """Rows one after another; those of a single piece are not copied."""
+    if len(pieces) == 1:
+        return pieces[0]
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in COLUMNS}

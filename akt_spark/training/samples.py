@@ -67,7 +67,7 @@ def _count_files(samples: DataFrame) -> DataFrame:
 
 def checksum(sample_ids: Iterable[str]) -> int:
     """What Spark's ``sum(crc32(sample_id))`` gives: of the rows, not of their order."""
-    return sum(zlib.crc32(sample_id.encode()) for sample_id in sample_ids)
+    return sum(map(zlib.crc32, map(str.encode, sample_ids)))
 
 
 def _split(files: list) -> Split:

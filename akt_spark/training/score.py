@@ -17,8 +17,9 @@ from akt_spark.lake import Lake
 from akt_spark.ranker.akt_rec import Ranker
 from akt_spark.stage import Context, Outcome
 from akt_spark.training.checkpoint import load_ranker
+from akt_spark.training.columns import to_arrays
 from akt_spark.training.lookup import load_lookup
-from akt_spark.training.reader import COLUMNS, Batch, to_arrays, to_batch
+from akt_spark.training.reader import COLUMNS, Batch, to_batch
 
 SAMPLES, PREDICTIONS, CHECKPOINTS = "training.samples", "serving.predictions", "training.checkpoints"
 SCHEMA = "variant STRING, seed INT, sample_id STRING, user_idx INT, item_idx INT, label FLOAT, score FLOAT"
@@ -76,7 +77,7 @@ def models_of(lake: Lake, trained: Sequence[Row]) -> tuple[Models, int]:
 def _scorer(models: Models) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def score(samples: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows in samples:
-            batch = to_batch(to_arrays(rows))
+            batch = to_batch(to_arrays(rows, COLUMNS))
             for variant, seed, ranker in load_rankers(models):
                 yield _predictions(rows, variant, seed, ranker, batch)
 

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from akt_spark.evaluation.metrics import groups, ranked, sliced, user_sums
 from akt_spark.evaluation.significance import (
+    COMPARED,
     Difference,
     Replicates,
     differences,
@@ -196,3 +197,23 @@ def test_a_family_is_a_reference_a_metric_and_the_slices_of_one_question(found: 
     assert adjusted["a", "base", "item_decile_07", "auc"] == pytest.approx(10 * 0.04)
     assert adjusted["a", "base", "all", "logloss"] == pytest.approx(0.001)
     assert adjusted["b", "base", "head", "auc"] is None
+
+
+def test_resamples_that_lack_a_class_are_left_out_and_where_all_do_there_is_no_interval() -> None:
+    drawn = np.linspace(0.6, 0.7, 101)
+
+    def one(name: str, undefined: slice) -> Difference:
+        values = {"a": drawn + 0.01, "b": np.full(101, 0.6)}
+        for resampled in values.values():
+            resampled[undefined] = np.nan
+        metrics = {variant: {metric: value for metric in COMPARED} for variant, value in values.items()}
+        by_seed = {(variant, 1, name, metric): 0.6 for variant in values for metric in COMPARED}
+        rows = differences([Replicates(name, 20, 20, metrics)], by_seed)
+        return next(d for d in rows if (d.variant, d.metric) == ("a", "auc"))
+
+    half = one("tail", slice(51, None))
+    assert (half.lower, half.upper) == pytest.approx(tuple(np.percentile(drawn[1:51] - 0.59, [2.5, 97.5])))
+    assert half.p is not None and half.clear
+    none = one("head", slice(1, None))
+    assert (none.lower, none.upper, none.p, none.p_holm) == (None, None, None, None)
+    assert none.difference == pytest.approx(0.01)

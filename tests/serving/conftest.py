@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from evaluation.lakes import write
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from training.conftest import HISTORY, ITEMS, TINY, USERS, lookup_table
 
@@ -44,7 +44,8 @@ class World:
 
     def with_settings(self, *settings: str) -> Context:
         """The context under other settings."""
-        config = load(None, [f"lake.root={self.lake.root}", "spark.shuffle_partitions=2", *settings])
+        fixed = [f"lake.root={self.lake.root}", "spark.shuffle_partitions=2", "serving.variant=akt_rec"]
+        config = load(None, [*fixed, *settings])
         return Context(self.lake.spark, self.lake, config, date.today(), "request")
 
     def rows(self, table: str, request: str) -> list[dict[str, Any]]:
@@ -102,18 +103,16 @@ def _night(root: Path) -> Config:
 
 
 def _log(lake: Lake) -> None:
-    """``bronze.events``, activity and indices."""
+    """``bronze.events``, activity and indices: many of the things shown are clicked a minute later."""
     draw = random.Random(3)
-    kinds = ["impression"] * 6 + ["click"] * 4 + ["purchase"]
-    earlier = [
-        (
-            f"user{1 + int((USERS - 1) * draw.random() ** 2)}",
-            f"item{1 + int((ITEMS - 1) * draw.random() ** 2)}",
-            draw.choice(kinds),
-            datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=draw.randrange(20), minutes=draw.randrange(1440)),
-        )
-        for _ in range(900)
-    ]
+    earlier = []
+    for _ in range(500):
+        user = f"user{1 + int((USERS - 1) * draw.random() ** 2)}"
+        item = f"item{1 + int((ITEMS - 1) * draw.random() ** 2)}"
+        when = datetime(2024, 1, 1 + draw.randrange(20), tzinfo=UTC) + timedelta(minutes=draw.randrange(1430))
+        earlier.append((user, item, "impression", when))
+        if draw.random() < 0.4:
+            earlier.append((user, item, draw.choice(["click", "click", "purchase"]), when + timedelta(minutes=1)))
     rows = [
         {"event_id": f"e{n}", "user_id": user, "item_id": item, "event_type": kind, "event_time": when}
         | {"ds": when.date()}
@@ -143,7 +142,7 @@ def _samples(lake: Lake, night: Config) -> None:
     lake.overwrite("training.samples", placed_in_blocks(samples, counts, seed=1))
 
 
-def _split() -> F.Column:
+def _split() -> Column:
     split = F.lit(None).cast("string")
     for name, last in reversed(SPLITS):
         split = F.when(F.dayofmonth("day") <= last, name).otherwise(split)

@@ -49,7 +49,7 @@ def assert_best(found, scores, count):
 
 @pytest.mark.parametrize("batch_pairs", [7, 8192])
 def test_all_users_get_the_best_of_all_candidates_whatever_the_size_of_a_batch(world, table, all_scores, batch_pairs):
-    path = table("item_id", *CANDIDATES, "item1", "")
+    path = table("item_id", *CANDIDATES, "item1")
     ctx = world.with_settings(f"serving.batch_pairs={batch_pairs}")
     lines = list(commands.rank_candidates(ctx, path, 3, moment=AS_OF, given_id="shared"))
     found = ranked(world, "shared")
@@ -76,7 +76,8 @@ def test_users_get_the_best_of_their_own_candidates(world, table, all_scores, mo
 
 
 def test_rejected_candidates_and_users_are_quarantined_beside_each_other(world, table):
-    path, users = table("item_id", "item1", ""), table("user_id", "user1", " ", name="users.csv")
+    path = table("item_id,note", "item1,", ",nothing")
+    users = table("user_id,note", "user1,", ",nobody", name="users.csv")
     lines = list(commands.rank_candidates(world.ctx, path, 1, users_path=users, given_id="rejected"))
     rows = world.lake.read("bronze.quarantine").where(F.col("run_id") == "rejected").collect()
     reasons = {row.source: row.reason for row in rows}

@@ -45,8 +45,9 @@ def test_a_folder_that_was_not_finished_does_not_exist(tmp_path) -> None:
     assert os.listdir(tmp_path) == ["step-00000001"]  # the abandoned one is gone
 
 
+@pytest.mark.parametrize("found_by", ["a job that starts", "the next to replace it"])
 @pytest.mark.parametrize("killed_at", [1, 2])
-def test_a_kill_while_a_folder_is_replaced_loses_nothing(tmp_path, monkeypatch, killed_at) -> None:
+def test_a_kill_while_a_folder_is_replaced_loses_nothing(tmp_path, monkeypatch, killed_at, found_by) -> None:
     """The first rename sets the old folder aside, the second puts the new one in its place."""
     path = tmp_path / "model"
     with atomic_folder(path) as folder:
@@ -63,7 +64,11 @@ def test_a_kill_while_a_folder_is_replaced_loses_nothing(tmp_path, monkeypatch, 
         patch.setattr(folders.os, "replace", replace_or_die)
         with pytest.raises(Killed), atomic_folder(path) as folder:
             (folder / "weights").write_text("new")
-    folders.put_back(tmp_path)
+    if found_by == "a job that starts":
+        folders.put_back(tmp_path)
+    else:
+        with pytest.raises(Killed), atomic_folder(path):
+            raise Killed
     assert (path / "weights").read_text() == "old"
     with atomic_folder(path) as folder:
         (folder / "weights").write_text("new")

@@ -32,6 +32,9 @@ class Alone(_Ranks):
     def broadcast(self, tensors):
         pass
 
+    def _grouped(self, groups):
+        return self
+
 
 def trainer_of(plan, model: ModelConfig = TINY, **settings) -> Trainer:
     ranker = Ranker(model, load_lookup(plan.item_files, "item"), load_lookup(plan.user_files, "user"), seed=7)
