@@ -31,8 +31,6 @@ FILLED: dict[str, set[str]] = {
     "item_decile": {"04", "09"},
     "user_decile": {"02", "06", "09"},
     "cluster_teachers": {"1_3"},
-    "planted_item": set(),  # nothing is planted
-    "planted_user": set(),
 }
 EMPTY = {
     name for family, steps in FILLED.items() for name in FAMILIES[family].slices if name[len(family) + 1 :] not in steps
