@@ -27,7 +27,11 @@ DAY = date(2024, 1, 31)
 EVIL = "<script>alert('x')</script> & Sons"
 VARIANTS = {"akt_rec": 0.2, "prefix_residual": 0.7, "base": 0.7}  # noise of the scores
 USERS, ITEMS, IMPRESSIONS = 40, 30, 800
-FILLED = {"item_decile": {"04", "09"}, "user_decile": {"02", "06", "09"}, "cluster_teachers": {"1_3"}}
+FILLED: dict[str, set[str]] = {
+    "item_decile": {"04", "09"},
+    "user_decile": {"02", "06", "09"},
+    "cluster_teachers": {"1_3"},
+}
 EMPTY = {
     name for family, steps in FILLED.items() for name in FAMILIES[family].slices if name[len(family) + 1 :] not in steps
 }

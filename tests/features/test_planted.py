@@ -34,9 +34,9 @@ def events(random_events) -> list:
     """A month of impressions, a third of which are clicked a minute later; the first ids have the most."""
     draw, start, log = random.Random(8), datetime(2024, 1, 1, tzinfo=UTC), []
     (event,) = random_events(seed=1, count=1)
-    for number in range(11_000):
+    for number in range(16_000):
         at = start + timedelta(days=draw.randrange(33), seconds=draw.randrange(86_000))
-        user, item = f"u{int(USERS * draw.random() ** 1.2)}", f"i{int(ITEMS * draw.random() ** 1.2)}"
+        user, item = f"u{int(USERS * draw.random() ** 1.1)}", f"i{int(ITEMS * draw.random() ** 1.1)}"
         event = replace(event, user_id=user, item_id=item, event_order=None)
         log.append(replace(event, event_id=f"e{number}", event_type="impression", event_time=at))
         if draw.random() < 0.3:
