@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 from akt_spark.features.activity import ENTITIES
 from akt_spark.features.point_in_time import with_features
 from akt_spark.serving.served import Served
-from akt_spark.training.reader import to_arrays, to_batch
+from akt_spark.training.columns import to_arrays
+from akt_spark.training.reader import to_batch
 from akt_spark.training.score import Models, click_probability, load_rankers
 
 INPUTS = ("user_idx", "item_idx", "history", "user_activity", "item_activity")  # what a ranker reads

@@ -23,7 +23,8 @@ from pyspark.sql import functions as F
 
 from akt_spark.lake import Lake
 from akt_spark.ranker.akt_rec import Ranker
-from akt_spark.training.reader import Arrays, to_arrays, to_batch
+from akt_spark.training.columns import Arrays, to_arrays
+from akt_spark.training.reader import to_batch
 from akt_spark.training.score import Models, click_probability, load_rankers
 
 FOLDER = "candidates"
