@@ -67,7 +67,9 @@ def test_a_moment_without_an_offset_is_utc():
 )
 def test_serving_without_a_training_names_the_job_that_trains(capsys, monkeypatch, spark, tmp_path, job, arguments):
     monkeypatch.setattr(type(spark), "stop", lambda session: None)  # the job finds the session of the tests
-    code, message = attempt(capsys, *arguments, "--set", f"lake.root={tmp_path / 'empty'}", job=job)
+    settings = (f"lake.root={tmp_path / 'empty'}", "spark.shuffle_partitions=2")
+    overrides = [word for setting in settings for word in ("--set", setting)]
+    code, message = attempt(capsys, *arguments, *overrides, job=job)
     assert (code, "run jobs/train_ranker.py" in message, "Traceback" in message) == (3, True, False)
 
 
