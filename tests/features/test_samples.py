@@ -166,7 +166,7 @@ def test_no_feature_of_a_sample_changes_with_events_at_or_after_a_cut(world, bui
 
 
 def test_without_the_events_after_training_no_feature_of_a_training_sample_changes(world, built, events, frame):
-    """Neither what a sample holds nor what the ranker looks up for its user and item."""
+    """Neither what a sample holds nor what the ranker looks up for its item."""
     known = frame([event for event in events if event.event_time.date() <= TRAIN_END])
     logs = {entity: activity_log(daily_counts(known, entity), entity) for entity in ENTITIES}
     indices = {entity: world.lake.read(f"features.{entity}_index") for entity in ENTITIES}
@@ -177,19 +177,14 @@ def test_without_the_events_after_training_no_feature_of_a_training_sample_chang
     assert {row["sample_id"]: [row[name] for name in FEATURES] for row in rows} == {
         key: [row[name] for name in FEATURES] for key, row in train.items()
     }
-    tables = {entity: f"features.{entity}_activity" for entity in ENTITIES}
-    whole = {entity: world.lake.read(table).collect() for entity, table in tables.items()}
+    table = "features.item_activity"
+    whole = world.lake.read(table).collect()
     try:
-        for entity, table in tables.items():
-            world.lake.overwrite(table, logs[entity])
-        found = {
-            entity: {row[f"{entity}_id"]: row.asDict() for row in lookup_rows(world, entity).collect()}
-            for entity in ENTITIES
-        }
+        world.lake.overwrite(table, logs["item"])
+        looked_up = lookup_rows(world, "item").collect()
     finally:
-        for entity, table in tables.items():
-            world.lake.overwrite(table, world.spark.createDataFrame(whole[entity], world.lake.schema(table)))
-    assert found == {"item": built.items, "user": built.users}
+        world.lake.overwrite(table, world.spark.createDataFrame(whole, world.lake.schema(table)))
+    assert {row["item_id"]: row.asDict() for row in looked_up} == built.items
 
 
 def test_a_file_is_one_row_group_of_one_split_and_of_about_a_block(built):
