@@ -15,11 +15,11 @@ from akt_spark.ranker.lookup import STUDENT, TEACHER, EntityLookup
 
 @dataclass(frozen=True)
 class Lesson:
-    """One draw: students (S,), teachers (T,) and which teachers share a student's cluster, (S, T) bool."""
+    """One draw: students (S,), teachers (T,), and pairs (2, P) of places in both that share the student's cluster."""
 
     students: Tensor
     teachers: Tensor
-    positives: Tensor
+    pairs: Tensor
 
 
 class TransferSampler(nn.Module):
@@ -47,12 +47,14 @@ class TransferSampler(nn.Module):
         members = torch.bincount(pairs.flatten(), minlength=len(taught))
         self._keep("all_teachers", teachers)
         self._keep("teachers", teachers.repeat_interleave(pairs.shape[1])[by_prefix])  # by prefix row
+        self._keep("places", torch.searchsorted(teachers, self.teachers))  # of those in all_teachers
         self._keep("teacher_groups", torch.stack([members.cumsum(0) - members, members]))  # (2, P) start and size
         self._keep("students", students)  # by cluster
         self._keep("student_groups", torch.stack([sizes.cumsum(0) - sizes, sizes]))  # (2, C)
         self._keep("clusters", clusters)  # (C,) prefix rows
         self._keep("prefixes", prefixes)
         self._keep("level", level)
+        self._keep("cluster", cluster)  # (N,) prefix row
 
     def _keep(self, name: str, tensor: Tensor) -> None:
         self.register_buffer(name, tensor, persistent=False)
@@ -61,11 +63,11 @@ class TransferSampler(nn.Module):
         """One lesson; without any cluster that has both sides, an empty one."""
         if len(self.clusters) == 0:
             nobody = self.students[:0]
-            return Lesson(nobody, nobody, nobody.new_zeros((0, 0), dtype=torch.bool))
+            return Lesson(nobody, nobody, nobody.new_zeros((2, 0)))
         drawn = self._random(generator, self.config.students_per_step, len(self.clusters))  # (S,)
         students = self._members(self.students, self.student_groups[:, drawn], generator)
         if len(self.all_teachers) <= self.config.all_teachers:
-            return self._lesson(students, self.all_teachers)
+            return self._lesson_of_all(students)
         rows = self.clusters[torch.unique(drawn)].repeat_interleave(self.config.teachers_per_cluster)
         own = self._members(self.teachers, self.teacher_groups[:, rows], generator)
         others = self._random(generator, self.config.random_teachers, len(self.all_teachers))
@@ -80,9 +82,15 @@ class TransferSampler(nn.Module):
 
     def _lesson(self, students: Tensor, teachers: Tensor) -> Lesson:
         """Clusters are compared at the length of each student's."""
-        level = self.level[students]  # (S,)
-        own = self.prefixes[students].gather(1, level[:, None])  # (S, 1)
-        return Lesson(students, teachers, self.prefixes[teachers].T[level] == own)
+        shared = self.prefixes[teachers].T[self.level[students]] == self.cluster[students, None]  # (S, T)
+        return Lesson(students, teachers, shared.nonzero().T)
+
+    def _lesson_of_all(self, students: Tensor) -> Lesson:
+        """The same with all teachers, whose groups are known."""
+        start, size = self.teacher_groups[:, self.cluster[students]]  # (S,)
+        student = torch.arange(len(students), device=size.device).repeat_interleave(size)  # (P,)
+        inside = torch.arange(len(student), device=size.device) - (size.cumsum(0) - size)[student]
+        return Lesson(students, self.all_teachers, torch.stack([student, self.places[start[student] + inside]]))
 
     def _members(self, ids: Tensor, groups: Tensor, generator: torch.Generator) -> Tensor:
         """One random id of every group (2, G) of sorted ids: (G,)."""
@@ -113,38 +121,67 @@ def transfer_loss(
         shown = show(teachers, own_rows_only=True)
     weights = class_balanced_weights(impressions[students], config.class_balance)
     temperature = config.transfer_temperature
-    loss = config.lambda_student * info_nce(student_c, shown, lesson.positives, weights, temperature)
+    loss = config.lambda_student * info_nce(student_c, shown, lesson.pairs, weights, temperature)
     if config.lambda_teacher:
         teacher_c = embedding.cluster(teachers, own_rows_only=True)
         weights = class_balanced_weights(impressions[teachers], config.class_balance)
         seen = student_c.detach() if stopped else student_c
-        back = info_nce(teacher_c, seen, lesson.positives.T, weights, temperature)
+        back = info_nce(teacher_c, seen, lesson.pairs.flip(0), weights, temperature)
         loss = loss + config.lambda_teacher * back
     return loss
 
 
-def info_nce(anchors: Tensor, keys: Tensor, positives: Tensor, weights: Tensor, temperature: float) -> Tensor:
+def info_nce(anchors: Tensor, keys: Tensor, pairs: Tensor, weights: Tensor, temperature: float) -> Tensor:
     """Weighted multi-positive InfoNCE on cosines: a scalar, at least 0; 0 when no anchor has a positive.
 
     Args:
         anchors: (A, d), receive the gradient.
         keys: (K, d), which the caller detaches where they are to stay.
-        positives: (A, K) bool.
+        pairs: (2, P) anchors and their positives among the keys, each pair once.
         weights: (A,).
         temperature: above 0.
     """
-    if positives.numel() == 0:
+    if pairs.numel() == 0:
         return anchors.sum() * 0.0
     with torch.autocast(anchors.device.type, enabled=False):
         precise = torch.promote_types(anchors.dtype, torch.float32)
         anchors, keys = unit(anchors.to(precise)), unit(keys.to(precise))
+        return _InfoNCE.apply(anchors, keys, pairs, weights.to(precise), temperature)
+
+
+class _InfoNCE(torch.autograd.Function):
+    """`info_nce` of rows of length 1. The gradient, a softmax over all keys less one over the positives, is taken with
+    the loss: autograd would keep and walk several matrices (A, K), which are most of the cost of the transfer.
+    """
+
+    @staticmethod
+    def forward(ctx, anchors: Tensor, keys: Tensor, pairs: Tensor, weights: Tensor, temperature: float) -> Tensor:
+        anchor, key = pairs
         scores = anchors @ keys.T / temperature  # (A, K)
-        taught = positives.any(1)  # (A,)
-        # rows without a positive keep all entries, so that no row is all -inf: their difference is exactly 0
-        masked = scores.masked_fill(~(positives | ~taught[:, None]), float("-inf"))
-        losses = torch.logsumexp(scores, 1) - torch.logsumexp(masked, 1)
-        weights = weights.to(precise) * taught
-        return (weights * losses).sum() / weights.sum().clamp_min(1e-12)
+        positives = torch.bincount(anchor, minlength=len(anchors))  # (A,)
+        weights = weights * (positives > 0)
+        weights = weights / weights.sum().clamp_min(1e-12)
+        weights = weights * (positives < len(keys))  # with positives alone there is nothing to tell apart: exactly 0
+
+        own = scores[anchor, key]  # (P,)
+        highest = scores.amax(1)  # (A,)
+        highest_own = highest.scatter_reduce(0, anchor, own, "amax", include_self=False)
+        own = torch.exp(own - highest_own[anchor])
+        own_sum = torch.zeros_like(highest).index_add_(0, anchor, own)
+        shares = scores.sub_(highest[:, None]).exp_()
+        every_sum = shares.sum(1)
+        losses = highest - highest_own + torch.log(every_sum / own_sum.clamp_min(1e-12))  # (A,)
+
+        gradient = shares.mul_((weights / every_sum / temperature)[:, None])  # (A, K), of the scores
+        gradient[anchor, key] -= (weights / own_sum.clamp_min(1e-12) / temperature)[anchor] * own
+        moving = ctx.needs_input_grad[1]
+        ctx.save_for_backward(gradient @ keys, gradient.T @ anchors if moving else None)
+        return (weights * losses.clamp_min(0)).sum()
+
+    @staticmethod
+    def backward(ctx, of_loss: Tensor) -> tuple[Tensor | None, ...]:
+        of_anchors, of_keys = ctx.saved_tensors
+        return of_loss * of_anchors, None if of_keys is None else of_loss * of_keys, None, None, None
 
 
 def class_balanced_weights(impressions: Tensor, beta: float) -> Tensor:

@@ -16,6 +16,13 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(11)
 
 
+def positives_of(lesson: Lesson) -> Tensor:
+    """Which teachers share a student's cluster, (S, T) bool."""
+    positives = torch.zeros(len(lesson.students), len(lesson.teachers), dtype=torch.bool)
+    positives[tuple(lesson.pairs)] = True
+    return positives
+
+
 def own_gradients(model, losses: dict[str, Tensor]) -> dict[str, Tensor]:
     """Dense gradients of every parameter that the losses reach."""
     model.zero_grad()
@@ -63,7 +70,7 @@ def test_the_gradient_of_the_transfer_matches_finite_differences(build, override
     lesson = model.item.sampler.draw(generator())
     table = embedding.own_rows.weight
     (gradient,) = torch.autograd.grad(transfer_loss(embedding, lesson, impressions, config), table)
-    step, moving = 1e-6, lesson.teachers[lesson.positives.any(0)] if overrides else lesson.students
+    step, moving = 1e-6, lesson.teachers[positives_of(lesson).any(0)] if overrides else lesson.students
     for row, column in [(int(lesson.students[0]), 0), (int(lesson.students[1]), 1), (int(moving[0]), 2)]:
         values = []
         for sign in (1, -1):
@@ -98,7 +105,7 @@ def test_one_step_on_the_transfer_alone_brings_students_nearer_to_their_own_teac
         cosine = torch.cosine_similarity(
             embedding.cluster(lesson.students)[:, None], embedding.snapshot(lesson.teachers)[None], dim=-1
         )
-        return cosine[lesson.positives].mean() - cosine[~lesson.positives].mean()
+        return cosine[positives_of(lesson)].mean() - cosine[~positives_of(lesson)].mean()
 
     before = gap()
     loss = transfer_loss(embedding, lesson, model.item.impressions, model.config)
@@ -110,23 +117,40 @@ def test_one_step_on_the_transfer_alone_brings_students_nearer_to_their_own_teac
 
 def test_the_loss_of_one_anchor_is_the_share_of_its_positives():
     anchor, keys = torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-    loss = info_nce(anchor, keys, torch.tensor([[True, True, False]]), torch.ones(1), temperature=0.5)
+    loss = info_nce(anchor, keys, torch.tensor([[0, 0], [0, 1]]), torch.ones(1), temperature=0.5)
     e = torch.tensor([2.0, 0.0, -2.0]).exp()
     assert loss.item() == pytest.approx(-torch.log((e[0] + e[1]) / e.sum()).item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.2])
+def test_the_gradients_of_anchors_and_keys_are_those_of_the_loss(temperature):
+    anchors, keys = (torch.randn(rows, 4, dtype=torch.float64, requires_grad=True) for rows in (5, 7))
+    positives = torch.rand(5, 7) < 0.4
+    positives[0], positives[1] = False, True
+    weights = torch.rand(5, dtype=torch.float64)
+
+    def loss(anchors: Tensor, keys: Tensor) -> Tensor:
+        return info_nce(anchors, keys, positives.nonzero().T, weights, temperature)
+
+    scores = torch.cosine_similarity(anchors[:, None], keys[None], dim=-1) / temperature
+    each = scores.logsumexp(1) - scores.masked_fill(~positives, float("-inf")).logsumexp(1)
+    taught = positives.any(1)
+    torch.testing.assert_close(loss(anchors, keys), (weights * each)[taught].sum() / weights[taught].sum())
+    assert torch.autograd.gradcheck(loss, (anchors, keys), atol=1e-6)
+
+
 def test_anchors_count_by_their_weight_and_not_at_all_without_a_positive():
     anchors, keys = torch.randn(3, 4), torch.randn(5, 4)
-    positives = torch.tensor([[1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]]).bool()
-    one, other = (info_nce(anchors[i, None], keys, positives[i, None], torch.ones(1), 0.2) for i in (0, 1))
-    both = info_nce(anchors, keys, positives, torch.tensor([3.0, 1.0, 9.0]), 0.2)
+    one = info_nce(anchors[0, None], keys, torch.tensor([[0], [0]]), torch.ones(1), 0.2)
+    other = info_nce(anchors[1, None], keys, torch.tensor([[0, 0], [1, 2]]), torch.ones(1), 0.2)
+    both = info_nce(anchors, keys, torch.tensor([[0, 1, 1], [0, 1, 2]]), torch.tensor([3.0, 1.0, 9.0]), 0.2)
     torch.testing.assert_close(both, (3 * one + other) / 4)
 
 
 @pytest.mark.parametrize(("anchors", "keys"), [(0, 3), (3, 0), (0, 0), (3, 3)])
 def test_the_loss_is_0_with_a_gradient_without_anchors_keys_or_shared_clusters(anchors, keys):
     rows = torch.randn(anchors, 4, requires_grad=True)
-    loss = info_nce(rows, torch.randn(keys, 4), torch.zeros(anchors, keys).bool(), torch.ones(anchors), 0.2)
+    loss = info_nce(rows, torch.randn(keys, 4), torch.zeros(2, 0).long(), torch.ones(anchors), 0.2)
     loss.backward()
     assert loss == 0 and not rows.grad.any()
 
@@ -134,7 +158,7 @@ def test_the_loss_is_0_with_a_gradient_without_anchors_keys_or_shared_clusters(a
 @pytest.mark.parametrize("length", [0.0, 1e-3, 1e3])
 def test_the_loss_is_finite_and_not_negative_at_a_low_temperature_and_any_length(length):
     anchors, keys = (torch.randn(6, 8) * length).requires_grad_(), torch.randn(9, 8) * length
-    loss = info_nce(anchors, keys, torch.rand(6, 9) < 0.3, torch.ones(6), 0.01)
+    loss = info_nce(anchors, keys, (torch.rand(6, 9) < 0.3).nonzero().T, torch.ones(6), 0.01)
     loss.backward()
     assert loss >= 0 and torch.isfinite(loss) and torch.isfinite(anchors.grad).all()
 
@@ -143,17 +167,18 @@ def test_an_anchor_without_a_direction_has_no_gradient_beside_others_that_have_o
     anchors, keys = torch.randn(3, 8), torch.randn(5, 8)
     anchors[0] = 0.0
     anchors.requires_grad_()
-    info_nce(anchors, keys, torch.eye(3, 5).bool(), torch.ones(3), 0.01).backward()
+    info_nce(anchors, keys, torch.eye(3, 5).nonzero().T, torch.ones(3), 0.01).backward()
     assert not anchors.grad[0].any() and anchors.grad[1:].any(1).all()
 
 
 def test_one_cluster_that_holds_everything_has_a_loss_of_exactly_0():
-    assert info_nce(torch.randn(4, 8), torch.randn(7, 8), torch.ones(4, 7).bool(), torch.ones(4), 0.2) == 0
+    assert info_nce(torch.randn(4, 8), torch.randn(7, 8), torch.ones(4, 7).nonzero().T, torch.ones(4), 0.2) == 0
 
 
 def test_the_loss_is_computed_in_single_precision_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = info_nce(torch.randn(4, 8).bfloat16(), torch.randn(7, 8), torch.eye(4, 7).bool(), torch.ones(4), 0.2)
+        pairs = torch.eye(4, 7).nonzero().T
+        loss = info_nce(torch.randn(4, 8).bfloat16(), torch.randn(7, 8), pairs, torch.ones(4), 0.2)
     assert loss.dtype == torch.float32
 
 
@@ -182,7 +207,7 @@ def test_a_student_learns_from_its_longest_prefix_with_a_teacher_and_not_at_all_
     assert set(lesson.students.tolist()) == {2, 3, 7}
     assert lesson.teachers.tolist() == [1, 6]
     expected = {2: [True, False], 3: [True, False], 7: [False, True]}
-    for student, positives in zip(lesson.students.tolist(), lesson.positives.tolist(), strict=True):
+    for student, positives in zip(lesson.students.tolist(), positives_of(lesson).tolist(), strict=True):
         assert positives == expected[student]
 
 
@@ -190,7 +215,7 @@ def test_a_teacher_of_the_first_code_only_is_no_positive_of_a_student_with_a_lon
     codes, roles = [[-1, -1], [0, 0], [0, 1], [0, 0]], [NONE, TEACHER, TEACHER, STUDENT]
     sampler = TransferSampler(ModelConfig(random_teachers=50), *roles_and_codes(codes, roles))
     lesson = sampler.draw(generator())
-    assert lesson.teachers.tolist() == [1, 2] and lesson.positives[0].tolist() == [True, False]
+    assert lesson.teachers.tolist() == [1, 2] and positives_of(lesson)[0].tolist() == [True, False]
 
 
 def test_students_are_drawn_uniformly_over_clusters_and_then_inside_them():
@@ -205,7 +230,7 @@ def test_students_are_drawn_uniformly_over_clusters_and_then_inside_them():
 def test_every_student_has_a_teacher_and_the_generator_decides_the_draw(build):
     sampler = build(teachers_per_cluster=1, random_teachers=1, all_teachers=0).item.sampler
     first, again, other = (sampler.draw(torch.Generator().manual_seed(s)) for s in (1, 1, 2))
-    assert first.positives.any(1).all()
+    assert positives_of(first).any(1).all()
     assert torch.equal(first.students, again.students) and torch.equal(first.teachers, again.teachers)
     assert not torch.equal(first.students, other.students)
 
@@ -233,7 +258,7 @@ def test_a_lesson_is_empty_when_one_side_is_missing_and_its_loss_is_0(build, rol
 
 def test_a_lesson_without_positives_teaches_nothing(build):
     model = build(warm=True)
-    lesson = Lesson(torch.tensor([1, 2]), torch.tensor([3]), torch.zeros(2, 1, dtype=torch.bool))
+    lesson = Lesson(torch.tensor([1, 2]), torch.tensor([3]), torch.zeros(2, 0).long())
     assert transfer_loss(model.item.embedding, lesson, model.item.impressions, model.config) == 0
 
 
@@ -247,8 +272,8 @@ def test_students_and_teachers_of_a_batch_are_those_that_are_in_it(build, items,
     for row, student in enumerate(lesson.students.tolist()):
         level = int(sampler.level[student])
         own = [bool(prefixes[teacher, level] == prefixes[student, level]) for teacher in lesson.teachers]
-        assert lesson.positives[row].tolist() == own
-    assert lesson.positives.any()
+        assert positives_of(lesson)[row].tolist() == own
+    assert positives_of(lesson).any()
 
 
 def test_a_batch_without_students_teaches_nothing(build, items, batch):
