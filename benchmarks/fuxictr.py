@@ -50,6 +50,7 @@ def train_ours(lake: str, settings: dict) -> dict[str, float]:
         learning_rate=settings["rate"],
         id_learning_rate=settings["rate"],
         seeds=[settings["seed"]],
+        device="cpu",
     )
     blocks = lake_samples.splits(lake)
     with tempfile.TemporaryDirectory() as folder:

@@ -57,7 +57,7 @@ def plan(
     """A training of every model with every seed, below the folder ``to``."""
     return Plan(
         trainings=tuple(
-            Training(name, seed, model, f"{to}/{name}-seed{seed}", "benchmark")
+            Training(name, seed, model, f"{to}/{name}-seed{seed}", config_hash="benchmark", code="benchmark")
             for seed in settings.seeds
             for name, model in models.items()
         ),

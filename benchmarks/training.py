@@ -17,7 +17,6 @@ night instead). Every process is pinned to the cores that are said of it, and no
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import sys
 import tempfile
@@ -111,14 +110,14 @@ def reader(lake: str, rounds: str) -> dict[str, object]:
 def memory(lake: str, part: str) -> dict[str, object]:
     """Largest resident set of a rank that trains and validates."""
     from akt_spark.training.exchange import InlineCommunicator
+    from akt_spark.training.memory import peak_gib
     from akt_spark.training.ranks import train_all
 
     with tempfile.TemporaryDirectory() as folder:
         plan = open_plan(lake, float(part), ("din",), folder)
         Path(plan.log).touch()
         train_all(InlineCommunicator(), plan)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB
-    return {"rows": sum(block.rows for block in plan.train), "peak_mib": round(peak / 2**10)}
+    return {"rows": sum(block.rows for block in plan.train), "rank_gib": round(peak_gib(), 3)}
 
 
 def session(cores: int):
@@ -136,7 +135,7 @@ def open_plan(lake: str, part: float, names: Sequence[str], folder: str, ranks: 
 
     from akt_spark.config import TrainingConfig
 
-    settings = TrainingConfig(ranks=ranks, batch_size=BATCH, epochs=1)
+    settings = TrainingConfig(ranks=ranks, batch_size=BATCH, epochs=1, device="cpu")
     plan = lake_samples.plan(lake, lake_samples.splits(lake), lake_samples.presets(*names), settings, folder)
     return replace(plan, train=plan.train[: max(1, round(part * len(plan.train)))])
 
@@ -146,11 +145,11 @@ def new_trainer(communicator, plan, training):
     import torch
 
     from akt_spark.ranker.akt_rec import Ranker
+    from akt_spark.training.device import prepare
     from akt_spark.training.lookup import load_lookup
     from akt_spark.training.loop import Trainer
 
-    torch.set_num_threads(1)
-    torch.sparse.check_sparse_tensor_invariants.disable()
+    prepare(torch.device("cpu"))
     items, users = load_lookup(plan.item_files, "item"), load_lookup(plan.user_files, "user")
     model = Ranker(training.model, items, users, training.seed)
     return Trainer(model, training.model, plan.settings, communicator, training.seed, plan.steps)
@@ -169,26 +168,14 @@ def from_files(plan, communicator) -> Iterator[Sequence[object]]:
 
 def rate(trainer, plan, steps: Iterable[Sequence[object]]) -> dict[str, float]:
     """Samples/s of all ranks over an epoch, and the share of it that the loop waits for batches."""
+    from akt_spark.training.pace import Pace
+
     if trainer.step == 0:
         trainer.train_epoch(islice(from_files(plan, trainer.communicator), WARM_STEPS))
-    waited = 0.0
-
-    def awaited() -> Iterator[Sequence[object]]:
-        nonlocal waited
-        source = iter(steps)
-        while True:
-            started = time.monotonic()
-            batches = next(source, None)
-            waited += time.monotonic() - started
-            if batches is None:
-                return
-            yield batches
-
-    started = time.monotonic()
-    trainer.train_epoch(awaited())
-    seconds = time.monotonic() - started
-    samples = plan.steps * BATCH * plan.settings.shares
-    return {"samples_a_second": round(samples / seconds), "reader_wait": round(waited / seconds, 4)}
+    pace = Pace()
+    trainer.train_epoch(pace.timed(steps))
+    samples = pace.steps * BATCH * plan.settings.shares
+    return {"samples_a_second": round(samples / pace.seconds), "reader_wait": round(pace.reader_wait, 4)}
 
 
 def median_run(runs: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -289,7 +276,7 @@ def _measured(lake: str, folder: Path, rounds: int) -> tuple[list[dict], list[di
             "reader against raw pyarrow", read["petastorm"]["rows_a_second"] / read["pyarrow"]["rows_a_second"], 0.8
         ),
         measure.at_least("2 ranks on 2 cores against 1 on 1", ours / by["one rank of Horovod", "din"], 1.7),
-        measure.at_most("memory of a rank, all rows against a quarter", held[1]["peak_mib"] / held[0]["peak_mib"], 1.1),
+        measure.at_most("memory of a rank, all rows against a quarter", held[1]["rank_gib"] / held[0]["rank_gib"], 1.1),
     ]
     return rows, bars
 
