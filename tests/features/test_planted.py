@@ -85,6 +85,7 @@ def kept(ctx) -> dict[str, dict[str, int | None]]:
     return found
 
 
+@pytest.mark.night
 def test_in_every_tenth_of_popularity_each_count_is_kept_by_equally_many(ctx, kept, events) -> None:
     rows = ctx.lake.read(planted.TABLE).collect()
     for entity in ("item", "user"):
@@ -101,6 +102,7 @@ def test_in_every_tenth_of_popularity_each_count_is_kept_by_equally_many(ctx, ke
     assert by_tenth == sorted(by_tenth)
 
 
+@pytest.mark.night
 def test_the_choice_is_a_function_of_log_and_seed(ctx, frame, events) -> None:
     early = [event for event in events if in_training(event)]
     rows = ctx.lake.read(planted.TABLE)
@@ -118,6 +120,7 @@ def test_the_choice_is_a_function_of_log_and_seed(ctx, frame, events) -> None:
     assert mine != other and mine & other
 
 
+@pytest.mark.night
 def test_planted_ids_keep_their_exposures_with_the_clicks_on_them_and_all_later_events(ctx, kept, events) -> None:
     left = {row["event_id"] for row in click_log(ctx).collect()}
     by_id = {event.event_id: event for event in events}
@@ -155,6 +158,7 @@ def built(ctx) -> Context:
     return ctx
 
 
+@pytest.mark.night
 def test_what_is_known_of_planted_ids_stands_still_after_training_and_every_test_row_is_there(
     built, kept, events
 ) -> None:
@@ -217,6 +221,7 @@ def test_only_ingestion_reads_the_log_past_the_cut() -> None:
     }
 
 
+@pytest.mark.night
 def test_negatives_are_drawn_by_the_cut_log_in_training_and_by_the_whole_one_afterwards(
     ctx, frame, events, kept
 ) -> None:
@@ -241,6 +246,7 @@ def test_negatives_are_drawn_by_the_cut_log_in_training_and_by_the_whole_one_aft
     assert {live[item] for item, n in kept["item"].items() if n == 0} == {TRAIN_END}  # drawn from the next day on
 
 
+@pytest.mark.night
 def test_a_lake_is_planted_once(ctx) -> None:
     version = ctx.lake.version(planted.TABLE)
     planted.plant(ctx)

@@ -99,6 +99,7 @@ def attempt(night: Night, spark: SparkSession, tmp_path: Path, capsys, monkeypat
     return attempt
 
 
+@pytest.mark.night
 def test_an_experiment_has_a_run_of_its_own_and_is_not_done_twice(attempt, tmp_path: Path, monkeypatch) -> None:
     lake = tmp_path / "lake"
     before = rows(lake, "evaluation.metrics")

@@ -16,6 +16,8 @@ from akt_spark.serving import commands, export
 
 from .conftest import NEXT_DAY, pairs_of
 
+pytestmark = pytest.mark.night  # a lake and a training for them take a minute or two
+
 WITHOUT = "import runpy, sys; sys.modules |= dict.fromkeys(['akt_spark', 'pyspark']); runpy.run_path(sys.argv.pop(1))"
 
 

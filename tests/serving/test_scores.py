@@ -18,6 +18,8 @@ from akt_spark.training.score import load_rankers
 
 from .conftest import NEXT_DAY
 
+pytestmark = pytest.mark.night  # a lake and a training for them take a minute or two
+
 
 def test_samples_of_the_test_period_get_the_scores_that_the_night_gave_them(world, tmp_path):
     lake = world.lake

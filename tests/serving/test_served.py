@@ -55,6 +55,7 @@ def test_without_a_training_the_job_that_makes_one_is_named(context):
         served(context)
 
 
+@pytest.mark.night
 def test_features_are_those_of_the_samples_whatever_the_configuration_says_now(world):
     assert world.ctx.config.features == FeaturesConfig()
     assert served(world.ctx).features == world.night.features != FeaturesConfig()

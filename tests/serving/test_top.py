@@ -47,6 +47,7 @@ def assert_best(found, scores, count):
         assert len({item for item, _ in items}) == len(items) == min(count, len(mine))
 
 
+@pytest.mark.night
 @pytest.mark.parametrize("batch_pairs", [7, 8192])
 def test_all_users_get_the_best_of_all_candidates_whatever_the_size_of_a_batch(world, table, all_scores, batch_pairs):
     path = table("item_id", *CANDIDATES, "item1")
@@ -60,6 +61,7 @@ def test_all_users_get_the_best_of_all_candidates_whatever_the_size_of_a_batch(w
     assert not list(folder.iterdir())  # what workers read is gone
 
 
+@pytest.mark.night
 def test_users_get_the_best_of_their_own_candidates(world, table, all_scores, monkeypatch):
     monkeypatch.setattr(top, "LISTED", 2)
     own = {"user1": CANDIDATES[:5], "user2": CANDIDATES[4:], "user3": ["item5"]}
@@ -75,6 +77,7 @@ def test_users_get_the_best_of_their_own_candidates(world, table, all_scores, mo
     assert ranked(world, "own") == {user: found[user] for user in ("user1", "user3")}
 
 
+@pytest.mark.night
 def test_rejected_candidates_and_users_are_quarantined_beside_each_other(world, table):
     path = table("item_id,note", "item1,", ",nothing")
     users = table("user_id,note", "user1,", ",nobody", name="users.csv")
@@ -87,11 +90,13 @@ def test_rejected_candidates_and_users_are_quarantined_beside_each_other(world, 
     assert "  quarantined 1: user_id missing" in lines
 
 
+@pytest.mark.night
 def test_nothing_to_keep_is_refused(world):
     with pytest.raises(ConfigError, match="--top 0"):
         list(commands.rank_candidates(world.ctx, "items.csv", 0))
 
 
+@pytest.mark.night
 def test_no_plan_makes_a_product_of_tables(world):
     lists = world.lake.read("bronze.events").select("user_id", "item_id")
     users = lists.select("user_id", F.lit(1).alias("user_idx")).distinct()
