@@ -107,7 +107,8 @@ class Page:
     def __init__(self, results: Path) -> None:
         self.pictures: dict[str, str] = {}
         files = sorted(results.glob(f"{NAME}*.json"))
-        self.text = "\n".join([HEAD, *(line for file in files for line in self._data_set(file))])
+        lines = [line for file in files for line in self._data_set(file)]
+        self.text = "\n".join([HEAD, *(lines or ["No experiment on real data has been recorded yet.\n"])])
 
     def write(self, docs: Path) -> None:
         """Writes results.md and results/*.svg, and removes pictures that it no longer shows."""
