@@ -19,7 +19,7 @@ from akt_spark.stage import Context
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file share its fixtures, and all that look at the shop's night, or serve, a lake: one worker each.
+    """Tests of one file share its fixtures; all that look at the shop's night, that evaluate, that serve share a lake each.
 
     The night takes longest and comes first, so that no worker waits for it at the end.
     """
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if looks_at_the_night(item):
             return "the shop's night"
         path = item.path.relative_to(item.config.rootpath)
-        return str(path.parent if path.parent.name == "serving" else path)
+        return str(path.parent if path.parent.name in ("evaluation", "serving") else path)
 
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group(item)))
