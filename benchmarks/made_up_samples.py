@@ -63,6 +63,8 @@ def write_lookup(lake: Lake, entity: str, size: int) -> None:
         F.lit("made up").alias("codebook_version"),
         floats(VECTOR, "vector").alias("vector"),
     )
+    if entity == "item":
+        rows = rows.withColumn("other_codes", F.lit(None).cast("map<string,array<int>>"))
     lake.overwrite(f"training.{entity}s", rows)
 
 

@@ -19,7 +19,7 @@ from akt_spark.stage import Context
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file share its fixtures; all that look at the shop's night, that evaluate, that serve share a lake each.
+    """Tests of one file share its fixtures; those of the shop's night, of evaluation, of serving a lake each.
 
     The night takes longest and comes first, so that no worker waits for it at the end.
     """
