@@ -39,10 +39,13 @@ Made by `python benchmarks/experiments_page.py` from `benchmarks/results/experim
 - Head: item and user were both not rare in training; tail: all else. What a variant is: [rivals.md](rivals.md).
 """
 TITLES = {
+    "goal": "Is AKT-Rec above the base, and above sharing a prefix?",
     "main": "All rankers",
     "direction": "Does it matter which way knowledge moves?",
     "gate": "Does the activity gate earn its place?",
     "parts": "What does each part add?",
+    "views": "Does fusing the cluster view earn its place?",
+    "remedies": "What might do better?",
 }
 METRICS = {"auc": "AUC", "gauc_impr": "GAUC", "gauc_user": "GAUC by user", "logloss": "log loss"}
 RANKING = ("auc", "gauc_impr")
