@@ -11,12 +11,14 @@ were never read: the epoch ends early, without an error. Testing completion firs
 counts a row group before it declares itself complete, so the test that follows sees all of them.
 
 Its conversion of a row group makes an array of the list of every row, to stack them again, and text of fixed width of
-strings. A list column whose lists have equal lengths is a matrix already (`to_arrays`).
+strings. A list column whose lists have equal lengths is a matrix already (`to_arrays`). Before that, a row group that
+is neither shuffled nor divided has its rows gathered in the order in which they are, which copies every list.
 """
 
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pyarrow as pa
 from petastorm import arrow_reader_worker
@@ -25,6 +27,7 @@ from petastorm.workers_pool.thread_pool import ThreadPool
 from akt_spark.training.columns import Arrays, to_arrays
 
 _all_workers_done = ThreadPool.all_workers_done
+_read_with_shuffle_row_drop = arrow_reader_worker.ArrowReaderWorker._read_with_shuffle_row_drop
 
 
 def _all_row_groups_done(pool: ThreadPool) -> bool:
@@ -36,11 +39,26 @@ def _converted(table: pa.Table, schema: object) -> Arrays:
     return to_arrays(table, table.column_names)
 
 
+def _whole_row_group(
+    worker: arrow_reader_worker.ArrowReaderWorker,
+    piece: Any,
+    file: object,
+    columns: set[str],
+    shuffle_row_drop_partition: tuple[int, int],
+) -> pa.Table:
+    if worker._shuffle_rows or shuffle_row_drop_partition[1] != 1:
+        return _read_with_shuffle_row_drop(worker, piece, file, columns, shuffle_row_drop_partition)
+    partitions = worker._dataset.partitions
+    table = piece.read(columns=columns - set(partitions.partition_names if partitions else ()), partitions=partitions)
+    return table.select([name for name in table.column_names if name in columns])
+
+
 def apply() -> None:
-    """Replaces that test and that conversion, and silences petastorm's use of pyarrow's old file systems.
+    """Replaces that test, that conversion and that reading, and silences petastorm's use of pyarrow's old file systems.
 
     Calling it again changes nothing.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\.")
     ThreadPool.all_workers_done = _all_row_groups_done
     arrow_reader_worker.convert_arrow_table_to_numpy_dict = _converted
+    arrow_reader_worker.ArrowReaderWorker._read_with_shuffle_row_drop = _whole_row_group

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from petastorm import make_batch_reader
 from petastorm.workers_pool.thread_pool import ThreadPool
 from petastorm.workers_pool.ventilator import ConcurrentVentilator
 
@@ -65,3 +66,18 @@ def test_applying_the_fix_twice_changes_nothing() -> None:
     petastorm_fix.apply()
     petastorm_fix.apply()
     assert ThreadPool.all_workers_done is petastorm_fix._all_row_groups_done
+
+
+def test_a_reader_that_shuffles_rows_still_does(tmp_path) -> None:
+    (block,) = write_blocks(tmp_path, [200])
+
+    def ids(**options: object) -> list[str]:
+        with make_batch_reader(
+            [block.url], schema_fields=["sample_id"], workers_count=1, num_epochs=1, **options
+        ) as rows:
+            return [name for row_group in rows for name in row_group.sample_id]
+
+    petastorm_fix.apply()
+    in_order = ids(shuffle_row_groups=False)
+    assert ids(shuffle_row_groups=False, shuffle_rows=True, seed=3) != in_order
+    assert sorted(ids(shuffle_row_groups=False, shuffle_rows=True, seed=3)) == sorted(in_order)
