@@ -47,6 +47,7 @@ TITLES = {
     "views": "Does fusing the cluster view earn its place?",
     "remedies": "What might do better?",
 }
+CLAIMS = ("goal", "main")  # shown in every form of a difference, with their gains by activity
 METRICS = {"auc": "AUC", "gauc_impr": "GAUC", "gauc_user": "GAUC by user", "logloss": "log loss"}
 RANKING = ("auc", "gauc_impr")
 PLACES = (
@@ -139,14 +140,14 @@ class Page:
         yield f"### {data_set}: {TITLES.get(name, name)}\n"
         yield _facts(name, found.facts)
         yield from _values(found.results)
-        if name == "main":
+        if name in CLAIMS:
             for place in PLACES:
                 yield from _against_reference(found.results, *place)
             yield from _first_against_others(found.results)
         else:
             yield from _each_as_reference(found.results)
         yield from _planted(found)
-        if name == "main":
+        if name in CLAIMS:
             yield from self._gains(data_set, found)
         yield from self._gates(data_set, name, found)
         yield from _costs(found)

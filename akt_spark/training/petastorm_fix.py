@@ -58,7 +58,7 @@ def apply() -> None:
 
     Calling it again changes nothing.
     """
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\.")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"petastorm\.|akt_spark\.training\.petastorm_fix")
     ThreadPool.all_workers_done = _all_row_groups_done
     arrow_reader_worker.convert_arrow_table_to_numpy_dict = _converted
     arrow_reader_worker.ArrowReaderWorker._read_with_shuffle_row_drop = _whole_row_group
