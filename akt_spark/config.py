@@ -499,6 +499,10 @@ class ModelConfig(Section):
     codes: str = Field(
         "semantic", description="random: shuffled codes, the control; of items also a name of samples.codebooks"
     )
+    codes_of: list[Literal["item", "user"]] = Field(
+        ["item"],
+        description="whose semantic IDs are read; user: training samples find their own clicks in them (docs/time.md)",
+    )
     transfer: bool = Field(True, description="asymmetric transfer loss")
     transfer_cold: bool = Field(
         True, description="false: ids never shown in training have no row in c, and are no students"
@@ -542,7 +546,7 @@ class ModelConfig(Section):
     id_learning_rate: PositiveFloat | None = Field(
         None, description="of the ID tables; null: training.id_learning_rate"
     )
-    content: list[Literal["item", "history", "similarity", "user", "interest"]] = Field(
+    content: list[Literal["item", "history", "similarity", "interest"]] = Field(
         ["item", "history", "similarity"], description="what is read of aligned vectors; nothing with []"
     )
     aligned_content: bool = Field(False, description="SaviorRec's content, which codes move towards behaviour")

@@ -40,6 +40,7 @@ Made by `python benchmarks/experiments_page.py` from `benchmarks/results/experim
 """
 TITLES = {
     "goal": "Is AKT-Rec above the base, and above sharing a prefix?",
+    "sides": "Whose semantic IDs help?",
     "main": "All rankers",
     "direction": "Does it matter which way knowledge moves?",
     "gate": "Does the activity gate earn its place?",

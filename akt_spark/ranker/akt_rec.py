@@ -39,7 +39,10 @@ class Ranker(nn.Module):
         self.config = config
         if config.codes not in ("semantic", "random", *items.other_codes):
             raise ValueError(f"codes '{config.codes}' are not in the look-up of items: {sorted(items.other_codes)}")
-        items, users = items.with_codes(config.codes), users.with_codes(config.codes)
+        items, users = (
+            lookup.with_codes(config.codes) if name in config.codes_of else lookup.without_codes()
+            for name, lookup in (("item", items), ("user", users))
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._build(items, users)
@@ -76,7 +79,7 @@ class Ranker(nn.Module):
         if not self.fused_only:
             width += sum(blocks)
         if config.content:
-            self.content = ContentView(config, items, users)
+            self.content = ContentView(config, items)
             width += self.content.width
         if config.aligned_content:
             self.aligned_content = AlignedContent(config, items)
@@ -123,7 +126,7 @@ class Ranker(nn.Module):
         if not self.fused_only:
             parts.extend(instance)
         if config.content:
-            parts.append(self.content(items, users, recent))
+            parts.append(self.content(items, recent))
         if config.aligned_content:
             parts.append(self.aligned_content(query, target, ids, individual, recent_at, recent > 0))
         if self.content_branch is not None:

@@ -23,34 +23,29 @@ class ContentView(nn.Module):
     - ``history``: the mean of the recent history's, projected;
     - ``similarity``: SimTier's histogram of the cosines between target and recent history: log(1 + count) of bins of
       .1, each bin with an embedding (here they are summed: a linear map of the log counts);
-    - ``user``: the user's vector, projected;
-    - ``interest``: the product of the user's and the item's vector, projected: both lie in one space, since the user's
-      was trained to be near the next item's (LEARN).
+    - ``interest``: the product of the target's and the mean of the recent history's, projected.
+
+    The vector of a user is not among them: it is of the end of the training period, so that a training sample would
+    find its own click in it. The history is that of the sample.
     """
 
-    def __init__(self, config: ModelConfig, items: EntityLookup, users: EntityLookup) -> None:
+    def __init__(self, config: ModelConfig, items: EntityLookup) -> None:
         super().__init__()
         self.item_vectors = Vectors(items.vector)
-        self.user_vectors = Vectors(users.vector) if {"user", "interest"} & set(config.content) else None
-        inputs = {
-            "item": items.vector.shape[1],
-            "history": items.vector.shape[1],
-            "similarity": SIMILARITY_BINS,
-            "user": users.vector.shape[1],
-            "interest": items.vector.shape[1],
-        }
+        inputs = {name: items.vector.shape[1] for name in ("item", "history", "interest")}
+        inputs["similarity"] = SIMILARITY_BINS
         self.blocks = nn.ModuleDict({name: nn.Linear(inputs[name], config.dim) for name in config.content})
         self.width = config.dim * len(self.blocks)
 
-    def forward(self, items: Tensor, users: Tensor, recent: Tensor) -> Tensor:
-        """Items and users (B,) and recent histories (B, T) padded with 0: (B, blocks * d)."""
+    def forward(self, items: Tensor, recent: Tensor) -> Tensor:
+        """Items (B,) and recent histories (B, T) padded with 0: (B, blocks * d)."""
         target = self.item_vectors(items)  # (B, D)
-        user = self.user_vectors(users) if self.user_vectors is not None else None
-        read = {"item": lambda: target, "user": lambda: user, "interest": lambda: target * user}
-        if {"history", "similarity"} & set(self.blocks):
+        read = {"item": lambda: target}
+        if {"history", "interest", "similarity"} & set(self.blocks):
             entries, mask = self.item_vectors(recent), recent > 0  # (B, T, D), (B, T)
             known = mask & self.item_vectors.known[recent]
-            read["history"] = lambda: entries.sum(1) / known.sum(1, keepdim=True).clamp_min(1)  # no vector adds zeros
+            mean = entries.sum(1) / known.sum(1, keepdim=True).clamp_min(1)  # (B, D), no vector adds zeros
+            read["history"], read["interest"] = lambda: mean, lambda: target * mean
             comparable = known & self.item_vectors.known[items, None]
             cosine = torch.bmm(entries, target[..., None])[..., 0] if "similarity" in self.blocks else None  # (B, T)
             read["similarity"] = lambda: similarity_histogram(cosine, comparable, mask)

@@ -89,6 +89,10 @@ class EntityLookup:
             return self.with_random_codes()
         return replace(self, codes=self.other_codes[name]) if name in self.other_codes else self
 
+    def without_codes(self) -> EntityLookup:
+        """The same ids, none of which has a code."""
+        return replace(self, codes=torch.full_like(self.codes, -1))
+
     def with_random_codes(self) -> EntityLookup:
         """The same codes dealt to other ids, for the control without semantics: every cluster keeps its size."""
         coded = (self.codes[:, 0] >= 0).nonzero()[:, 0]

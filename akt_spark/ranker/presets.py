@@ -47,6 +47,7 @@ BASE: dict[str, Any] = {
     "block_tail_prefix": False,
     "content_start": [],
     "codes": "semantic",
+    "codes_of": ["item"],
     "transfer": False,
     "transfer_cold": True,
     "transfer_stop_gradient": True,
@@ -81,15 +82,16 @@ AKT_REC = BASE | {
 
 PRESETS: dict[str, Preset] = {
     "recommended": Preset(
-        "hybrid c, gate with a floor, one-way transfer from fused teachers, aggregation beside the instance view, z",
+        "hybrid c of items, gate with a floor, one-way transfer from fused teachers, aggregation beside the others, z",
         "AKT-Rec (arXiv 2605.23310) with our changes: method.md 11",
         AKT_REC,
     ),
     "paper": Preset(
-        "c a second row of the id, both directions 0.1 : 1 within the batch, only the fused view in the tower, no z",
+        "c a second row of items and users, both ways 0.1 : 1 in the batch, only the fused view in the tower, no z",
         "our reading of AKT-Rec; every number is ours, the paper gives none",
         AKT_REC
         | {
+            "codes_of": ["item", "user"],
             "cluster_mode": "per_id",
             "normalise_cluster": False,
             "gate_floor": 0.0,
@@ -131,7 +133,7 @@ PRESETS: dict[str, Preset] = {
     "dropoutnet": Preset(
         "base + z, rows of ids left out in half of the samples, of ids shown fewer than 10 times in all",
         "Volkovs et al. 2017; within a click model it is ours",
-        BASE | {"id_dropout": 0.5, "id_dropout_below": 10, "content": ["item", "user"]},
+        BASE | {"id_dropout": 0.5, "id_dropout_below": 10, "content": ["item", "history"]},
     ),
     "tailnet": Preset(
         "base, logit + log R of the item's type, R from the history; heads are the most shown fifth",
@@ -139,9 +141,9 @@ PRESETS: dict[str, Preset] = {
         BASE | {"tail_preference": 1.0},
     ),
     "learn": Preset(
-        "base + z of the item and the user's vector, trained to be near the next click, and their product",
-        "LEARN (arXiv 2405.03988), with our user model",
-        BASE | {"content": ["item", "user", "interest"]},
+        "base + z of the item, of the history, and their product",
+        "LEARN (arXiv 2405.03988); the mean of the history in place of a user model is ours",
+        BASE | {"content": ["item", "history", "interest"]},
     ),
     "simtier": Preset(
         "base + histogram of cosines between target and history",
@@ -168,7 +170,7 @@ PRESETS: dict[str, Preset] = {
         "method.md 7; softmax over the width and kappa are ours",
         BASE | {"cluster_mode": "prefix", "gate": "shrinkage", "gate_floor": 0.0, "agreement": 0.1},
     ),
-    "content_concat": Preset("base + z of item and user", "control", BASE | {"content": ["item", "user"]}),
+    "content_concat": Preset("base + z of item and history", "control", BASE | {"content": ["item", "history"]}),
     "prefix_ngram": Preset(
         "base, e = d + sum_l E_l[first l codes]",
         "arXiv 2504.02137",

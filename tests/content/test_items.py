@@ -73,6 +73,7 @@ def test_only_new_and_changed_items_are_encoded_again(lake, configured, spec):
     assert {i for i in before if before[i] != after[i]} == {"i03"}
 
 
+@pytest.mark.night
 def test_failing_items_keep_their_error_and_are_tried_again_next_time(lake, configured, spec):
     ctx = configured("encoder.max_error_share=0.1")
     write_items(lake, TITLES | {"i05": "poison", "i06": "deadly"})

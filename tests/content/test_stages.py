@@ -105,6 +105,7 @@ def test_the_next_night_trains_nothing_and_embeds_only_what_is_new(shop, finishe
     assert vectors(shop, "item") == items
 
 
+@pytest.mark.night
 def test_users_are_committed_in_waves_and_a_broken_run_loses_one_at_most(shop, configured, monkeypatch):
     everybody, commit = vectors(shop, "user"), Lake.merge
     shop.spark.sql(f"DELETE FROM delta.`{shop.path('content.user_embeddings')}`")

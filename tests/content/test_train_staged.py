@@ -63,6 +63,7 @@ def test_staged_items_stand_in_the_order_of_their_ids(data, tmp_path):
     assert items.images([4, 0, 3]) == [BLUE, None, RED]
 
 
+@pytest.mark.night
 def test_a_task_trains_the_same_weights_as_the_driver(tiny, data, context, tmp_path, monkeypatch):
     config, spec = tiny
     driver, task = (staged(tmp_path / name, data) for name in ("driver", "task"))

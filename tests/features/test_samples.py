@@ -196,6 +196,7 @@ def test_a_file_is_one_row_group_of_one_split_and_of_about_a_block(built):
     assert all(len(file) < 1.5 * BLOCK_ROWS for file in built.files)
 
 
+@pytest.mark.night
 def test_a_rerun_writes_identical_rows_in_identical_files(world, built):
     again = read(world.lake, samples.run(world))
     assert again.samples == built.samples and again.items == built.items and again.users == built.users

@@ -98,7 +98,7 @@ def build(items: EntityLookup, users: EntityLookup) -> Callable[..., Ranker]:
     """Builds a ranker from overrides of ModelConfig; with ``warm=True`` its residuals are random, as after training."""
 
     def make(warm: bool = False, seed: int = 1, **overrides: Any) -> Ranker:
-        model = Ranker(ModelConfig(**overrides), items, users, seed)
+        model = Ranker(ModelConfig(**{"codes_of": ["item", "user"]} | overrides), items, users, seed)
         if warm:
             with torch.no_grad():
                 generator = torch.Generator().manual_seed(5)

@@ -37,6 +37,14 @@ def test_every_variant_scores_and_all_its_parameters_can_learn(items, users, bat
 
 
 @pytest.mark.parametrize("variant", PRESETS)
+def test_what_users_clicked_until_the_end_of_training_reaches_no_score_but_the_paper_s(items, users, batch, variant):
+    later = replace(users.with_random_codes(), vector=torch.randn_like(users.vector))
+    seen, unseen = (Ranker(RANKERS.variant(variant), items, of, seed=1) for of in (later, users))
+    unseen.load_state_dict(seen.state_dict())
+    assert torch.equal(seen.eval()(batch), unseen.eval()(batch)) == (variant != "paper")
+
+
+@pytest.mark.parametrize("variant", PRESETS)
 def test_every_parameter_belongs_to_one_optimiser(items, users, variant):
     model = Ranker(RANKERS.variant(variant), items, users, seed=1)
     grouped = [id(p) for p in (*model.id_tables(), *model.dense_parameters())]
@@ -299,6 +307,8 @@ EFFECTS: list[tuple[str, Any, dict[str, Any]]] = [
     ("normalise_cluster", False, {"cluster_mode": "per_id"}),
     ("gate_floor", 0.4, {}),
     ("codes", "random", {}),
+    ("codes_of", ["item"], {}),
+    ("codes_of", ["user"], {}),
     ("transfer", False, {}),
     ("transfer_cold", False, {}),
     ("transfer_stop_gradient", False, {}),
@@ -321,7 +331,7 @@ EFFECTS: list[tuple[str, Any, dict[str, Any]]] = [
     ("cluster_means", "live", {}),
     ("residual_instance", False, {}),
     ("content", [], {}),
-    ("content", ["user", "interest"], {}),
+    ("content", ["item", "interest"], {}),
     ("content_branch", "trained", {}),
     ("content_branch", "frozen", {"content_branch": "trained", "pretrain_epochs": 1}),
 ]

@@ -20,28 +20,28 @@ def test_the_histogram_counts_cosines_by_tenths_in_log_scale():
     torch.testing.assert_close(histogram[0], expected)
 
 
-def test_the_content_view_averages_only_entries_that_have_a_vector(items, users):
+def test_the_content_view_averages_only_entries_that_have_a_vector(items):
     vectors = torch.randn(len(items), 8)
     vectors[[0, 4]] = 0.0
-    view = ContentView(ModelConfig(dim=4), replace(items, vector=vectors), users)
-    target, user = torch.tensor([5]), torch.tensor([1])
-    with_gap, without = (view(target, user, torch.tensor([row])) for row in ([1, 4, 2, 0], [1, 2, 0, 0]))
+    view = ContentView(ModelConfig(dim=4), replace(items, vector=vectors))
+    target = torch.tensor([5])
+    with_gap, without = (view(target, torch.tensor([row])) for row in ([1, 4, 2, 0], [1, 2, 0, 0]))
     torch.testing.assert_close(with_gap[:, 4:8], without[:, 4:8])
     unit = nn.functional.normalize(vectors, dim=1)
     torch.testing.assert_close(without[0, 4:8], view.blocks["history"]((unit[1] + unit[2]) / 2))
     assert not torch.equal(with_gap[:, 8:], without[:, 8:]), "the histogram counts the entry without a vector"
 
 
-def test_interest_is_the_product_of_unit_vectors_of_user_and_item(items, users):
-    view = ContentView(ModelConfig(dim=4, content=["interest"]), items, users)
-    item, user = torch.tensor([3, 7]), torch.tensor([2, 5])
-    unit = nn.functional.normalize(items.vector[item], dim=1) * nn.functional.normalize(users.vector[user], dim=1)
-    torch.testing.assert_close(view(item, user, torch.zeros(2, 1, dtype=torch.int64)), view.blocks["interest"](unit))
+def test_interest_is_the_product_of_the_targets_vector_and_the_mean_of_the_history(items):
+    view = ContentView(ModelConfig(dim=4, content=["interest"]), items)
+    unit = nn.functional.normalize(items.vector, dim=1)
+    expected = view.blocks["interest"]((unit[3] * (unit[2] + unit[5]) / 2)[None])
+    torch.testing.assert_close(view(torch.tensor([3]), torch.tensor([[2, 5, 0]])), expected)
 
 
-def test_content_vectors_are_frozen(items, users):
-    every = ["item", "history", "similarity", "user", "interest"]
-    for part in (ContentView(ModelConfig(content=every), items, users), AlignedContent(ModelConfig(), items)):
+def test_content_vectors_are_frozen(items):
+    every = ["item", "history", "similarity", "interest"]
+    for part in (ContentView(ModelConfig(content=every), items), AlignedContent(ModelConfig(), items)):
         assert all("vectors" not in name for name, _ in part.named_parameters())
 
 

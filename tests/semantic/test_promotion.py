@@ -32,6 +32,7 @@ def states(lake: Lake) -> dict[str, str]:
     return {v: "rolled back" if b.rolled_back else b.status for v, b in codebooks(lake, "item").items()}
 
 
+@pytest.mark.night
 def test_promotion_and_rollback_are_one_commit_each_and_walk_back_in_time(books: Lake) -> None:
     at = books.version(CODEBOOKS)
     promote(books, "item", "a", instead_of=None)

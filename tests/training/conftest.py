@@ -23,6 +23,7 @@ from akt_spark.training.samples import Block, checksum
 USERS, ITEMS, HISTORY = 20, 30, 6
 OTHER_CODES = pa.map_(pa.string(), pa.list_(pa.int32()))
 TINY = ModelConfig(
+    codes_of=["item", "user"],
     dim=4,
     hidden=[8],
     recent=4,

@@ -60,6 +60,7 @@ def on_ranks(world: int, plan: Plan, stop: int | None) -> Seen:
     return {place: numbers for seen in found for place, numbers in seen.items()}
 
 
+@pytest.mark.night
 def test_stopped_on_two_ranks_resumed_on_one_and_finished_on_four(plan, tmp_path) -> None:
     settings = plan.settings.model_copy(update={"lanes": 4, "batch_size": 8, "checkpoint_steps": 2, "curve_steps": 1})
     plan = replace(plan, settings=settings)

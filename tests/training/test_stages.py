@@ -134,6 +134,7 @@ def done(ctx: Context, run_id: str, ds: date) -> None:
     )
 
 
+@pytest.mark.night
 def test_a_night_starts_from_the_rankers_of_the_newest_earlier_day(night) -> None:
     ctx, _, _ = night
     first = ctx.ds

@@ -80,6 +80,7 @@ def weights(plan: Plan, number: int) -> dict[str, torch.Tensor]:
     return load_file(Path(plan.trainings[number].folder, "model", "model.safetensors"))
 
 
+@pytest.mark.night
 def test_two_at_once_end_as_one_after_another_also_when_one_was_killed(plan, tmp_path, monkeypatch) -> None:
     alone = several(plan, tmp_path / "alone", [7, 8, 9])
     ranks.train_all(InlineCommunicator(), alone)
