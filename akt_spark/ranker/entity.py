@@ -99,8 +99,8 @@ class Entity(nn.Module):
 
     @torch.no_grad()
     def gates(self) -> Tensor | None:
-        """Gate r of every id (N,) from its look-up activity, in evaluation mode; None without a cluster part."""
-        if self.embedding.gate is None:
-            return None
+        """Gate r of every id (N,) from its look-up activity, in evaluation mode; None where none has a cluster part."""
         ids = torch.arange(len(self.activity), device=self.activity.device)
+        if self.embedding.gate is None or not self.embedding.coded(ids).any():
+            return None
         return self.embedding.weight(ids, self.activity, frozen=True)[:, 0]

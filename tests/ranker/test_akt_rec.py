@@ -44,6 +44,11 @@ def test_what_users_clicked_until_the_end_of_training_reaches_no_score_but_the_p
     assert torch.equal(seen.eval()(batch), unseen.eval()(batch)) == (variant != "paper")
 
 
+def test_an_entity_whose_codes_are_not_read_has_no_gate_to_show(build):
+    model = build(codes_of=["item"])
+    assert model.gate("item") is not None and model.gate("user") is None
+
+
 @pytest.mark.parametrize("variant", PRESETS)
 def test_every_parameter_belongs_to_one_optimiser(items, users, variant):
     model = Ranker(RANKERS.variant(variant), items, users, seed=1)
