@@ -491,8 +491,8 @@ class ModelConfig(Section):
         0.0, description="learned gate: weight of a penalty on leaning more on c with more impressions"
     )
     block_tail_prefix: bool = Field(False, description="true: students do not move the prefix rows of teachers")
-    content_start: list[Literal["item", "user"]] = Field(
-        [], description="whose rows start from projected content vectors and their cluster means, not from noise"
+    content_start: bool = Field(
+        False, description="rows of items start from projected content vectors and their cluster means, not from noise"
     )
     item_admission: NonNegativeInt = Field(0, description="items shown less in training own no row, only their cluster")
     user_admission: NonNegativeInt = Field(0, description="users shown less in training own no row, only their cluster")

@@ -50,8 +50,8 @@ class Ranker(nn.Module):
 
     def _build(self, items: EntityLookup, users: EntityLookup) -> None:
         config, dim = self.config, self.config.dim
-        self.item = Entity(config, items, config.item_admission, "item" in config.content_start)
-        self.user = Entity(config, users, config.user_admission, "user" in config.content_start)
+        self.item = Entity(config, items, config.item_admission, config.content_start)
+        self.user = Entity(config, users, config.user_admission)
         features, history_width = items.activity.shape[1], sum(self.item.widths)
 
         def attention() -> TargetAttention:

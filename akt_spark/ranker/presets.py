@@ -45,7 +45,7 @@ BASE: dict[str, Any] = {
     "activity_dropout": 0.0,
     "monotone_prior": 0.0,
     "block_tail_prefix": False,
-    "content_start": [],
+    "content_start": False,
     "codes": "semantic",
     "codes_of": ["item"],
     "transfer": False,

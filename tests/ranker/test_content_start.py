@@ -51,7 +51,7 @@ def test_rows_of_prefixes_add_up_to_the_mean_of_those_that_share_all_codes(items
 
 def test_ids_and_clusters_start_from_content_and_what_has_none_keeps_its_noise(partly, users):
     noise = embedding_of(partly, users)
-    start = embedding_of(partly, users, content_start=["item"])
+    start = embedding_of(partly, users, content_start=True)
     known = partly.vector.any(1)
     ids = torch.arange(1, 120)
     expected = projected(partly.vector, 16, INITIAL_STD, draw=0)
@@ -64,14 +64,14 @@ def test_ids_and_clusters_start_from_content_and_what_has_none_keeps_its_noise(p
 
 
 def test_a_second_row_of_an_id_shows_another_side_of_its_vector(partly, users):
-    start = embedding_of(partly, users, content_start=["item"], cluster_mode="per_id", normalise_cluster=False)
+    start = embedding_of(partly, users, content_start=True, cluster_mode="per_id", normalise_cluster=False)
     known = partly.vector.any(1).nonzero()[:, 0]
     torch.testing.assert_close(start.cluster(known), projected(partly.vector, 16, INITIAL_STD, draw=1)[known])
 
 
 def test_only_admitted_ids_take_rows_and_everything_else_starts_as_it_would(partly, users, batch):
     models = [
-        Ranker(ModelConfig(item_admission=10, content_start=start), partly, users, seed=1) for start in ([], ["item"])
+        Ranker(ModelConfig(item_admission=10, content_start=start), partly, users, seed=1) for start in (False, True)
     ]
     tables = [dict(model.named_parameters()) for model in models]
     changed = {name for name in tables[0] if not torch.equal(tables[0][name], tables[1][name])}
@@ -82,6 +82,6 @@ def test_only_admitted_ids_take_rows_and_everything_else_starts_as_it_would(part
 
 def test_without_any_vector_everything_is_noise(items, users):
     bare = replace(items, vector=torch.zeros_like(items.vector))
-    noise, start = embedding_of(bare, users), embedding_of(bare, users, content_start=["item"])
+    noise, start = embedding_of(bare, users), embedding_of(bare, users, content_start=True)
     assert torch.equal(noise.individual.weight, start.individual.weight)
     assert torch.equal(noise.prefix_rows.weight, start.prefix_rows.weight)
