@@ -164,7 +164,7 @@ class EncoderConfig(Section):
     revision: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = Field(
         None, description="a name of your own for the encoder, instead of a hash of all that it is made of"
     )
-    rows_per_task: PositiveInt = Field(1024, description="items a Spark task; they are sorted by length together")
+    rows_per_task: PositiveInt = Field(512, description="items a Spark task; they are sorted by length together")
     commit_rows: PositiveInt = Field(20_000, description="items or users a commit: a killed run loses no more")
     stall_seconds: PositiveFloat = Field(
         1200.0, description="the job ends when a task finishes no batch for so long, over all of Spark's attempts at it"
@@ -451,6 +451,17 @@ class SamplesConfig(Section):
         return self
 
 
+WITHOUT_CODES: dict[str, Any] = {  # of ModelConfig: an embedding that is the row of its id
+    "cluster_mode": "none",
+    "transfer": False,
+    "orthogonality": 0.0,
+    "agreement": 0.0,
+    "activity_dropout": 0.0,
+    "monotone_prior": 0.0,
+    "block_tail_prefix": False,
+}
+
+
 class ModelConfig(Section):
     """One ranker; a variant is a set of overrides (method.md 5, 6, 11)."""
 
@@ -554,6 +565,10 @@ class ModelConfig(Section):
         "none", description="MAKE's click model of content alone, beside the rest; frozen: after its own epochs"
     )
     pretrain_epochs: NonNegativeInt = Field(0, description="passes over the samples before, of content_branch alone")
+
+    def of(self, entity: Literal["item", "user"]) -> ModelConfig:
+        """What one side of the ranker is made by: nothing that needs semantic IDs, where its own are not read."""
+        return self if entity in self.codes_of else self.model_copy(update=WITHOUT_CODES)
 
     @model_validator(mode="after")
     def _losses_have_parameters(self) -> ModelConfig:

@@ -25,7 +25,7 @@ from akt_spark.content.resources import attempts, embedding_profile
 from akt_spark.content.statistics import with_statistics
 from akt_spark.content.throughput import Work, work_accumulator
 from akt_spark.content.waves import in_waves
-from akt_spark.errors import DataError, EncoderError
+from akt_spark.errors import DataError, EncoderError, MissingInput
 from akt_spark.stage import Context
 
 TABLE = "content.item_embeddings"
@@ -53,12 +53,14 @@ def embed_catalogue(ctx: Context, spec: EncoderSpec) -> Embedded:
         EncoderError: when the encoder cannot be loaded on a worker, or has stalled there.
     """
     config = ctx.config.encoder
-    items = ctx.lake.read_rows("bronze.items")
-    hold_to_record(ctx.lake, spec, ctx.ds)
+    items = ctx.lake.read("bronze.items")
     ctx.lake.register(TABLE)
     compared = _compared(items.select("item_id", "content_hash"), ctx, spec.revision)
     known = F.count_if(F.col("stale") & F.col("known"))
     counts = compared.agg(F.count("*").alias("all"), F.count_if("stale").alias("rows"), known.alias("known")).head()
+    if not counts["all"]:
+        raise MissingInput("bronze.items", "ingest", "is empty")
+    hold_to_record(ctx.lake, spec, ctx.ds)
     report, started = Embedded(rows=counts["rows"]), time.monotonic()
     count, work = math.ceil(report.rows / config.commit_rows), work_accumulator(ctx.spark.sparkContext)
     if report.rows < counts["all"]:  # else the photos of a whole catalogue would be shuffled to choose all of it

@@ -50,8 +50,8 @@ class Ranker(nn.Module):
 
     def _build(self, items: EntityLookup, users: EntityLookup) -> None:
         config, dim = self.config, self.config.dim
-        self.item = Entity(config, items, config.item_admission, config.content_start)
-        self.user = Entity(config, users, config.user_admission)
+        self.item = Entity(config.of("item"), items, config.item_admission, config.content_start)
+        self.user = Entity(config.of("user"), users, config.user_admission)
         features, history_width = items.activity.shape[1], sum(self.item.widths)
 
         def attention() -> TargetAttention:
@@ -157,9 +157,9 @@ class Ranker(nn.Module):
 
     def regulariser(self, batch: dict[str, Tensor]) -> Tensor:
         """Weighted losses of the ids of a batch (orthogonality, agreement, monotone prior): a scalar, 0 when off."""
-        config, loss = self.config, self.item.embedding.individual.weight.new_zeros(())
-        for name, entity in (("item", self.item), ("user", self.user)):
-            ids = batch[f"{name}_idx"]
+        loss = self.item.embedding.individual.weight.new_zeros(())
+        for name, entity in self._sides():
+            config, ids = entity.config, batch[f"{name}_idx"]
             if config.orthogonality:
                 loss = loss + config.orthogonality * entity.embedding.orthogonality(ids)
             if config.agreement:
@@ -173,11 +173,10 @@ class Ranker(nn.Module):
 
         Their gradient reaches `transfer_tables` only. They are not scaled by the warm-up.
         """
-        if not self.config.transfer:
-            return {}
         return {
-            "transfer_item": self.item.transfer(generator, batch["item_idx"]),
-            "transfer_user": self.user.transfer(generator, batch["user_idx"]),
+            f"transfer_{name}": entity.transfer(generator, batch[f"{name}_idx"])
+            for name, entity in self._sides()
+            if entity.config.transfer
         }
 
     def id_tables(self) -> list[nn.Parameter]:
@@ -186,9 +185,7 @@ class Ranker(nn.Module):
 
     def transfer_tables(self) -> list[nn.Parameter]:
         """The ID tables that the transfer losses train."""
-        if not self.config.transfer:
-            return []
-        return [self.item.embedding.own_rows.weight, self.user.embedding.own_rows.weight]
+        return [entity.embedding.own_rows.weight for _, entity in self._sides() if entity.config.transfer]
 
     def dense_parameters(self) -> list[nn.Parameter]:
         """All other parameters."""
@@ -197,9 +194,12 @@ class Ranker(nn.Module):
 
     def refresh_snapshots(self) -> None:
         """Recomputes the cluster means of the aggregation from the current tables."""
-        self.item.refresh_means()
-        self.user.refresh_means()
+        for _, entity in self._sides():
+            entity.refresh_means()
 
     def gate(self, entity: str) -> Tensor | None:
         """Gate r of every id (N,) of ``item`` or ``user`` from its look-up activity; None without a cluster part."""
-        return {"item": self.item, "user": self.user}[entity].gates()
+        return dict(self._sides())[entity].gates()
+
+    def _sides(self) -> tuple[tuple[str, Entity], ...]:
+        return ("item", self.item), ("user", self.user)

@@ -202,7 +202,7 @@ def test_hybrid_without_any_code_is_base(items, users, batch):
 
 
 def test_with_empty_cluster_parts_and_a_constant_gate_every_embedding_is_half_of_that_of_base(items, users, batch):
-    alike = BASE | {"history_embedding": "fused"}
+    alike = BASE | {"history_embedding": "fused", "codes_of": ["item", "user"]}
     base = Ranker(ModelConfig(**alike), items, users, seed=1).eval()
     config = ModelConfig(**alike | {"cluster_mode": "per_id", "normalise_cluster": False, "gate": "constant"})
     gated = Ranker(config, items, users, seed=2).eval()
@@ -411,3 +411,14 @@ def test_the_paper_s_tower_reads_the_fused_view_alone(items, users, batch):
 def test_an_unknown_preset_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match=r"variants.x: preset='dine' is unknown, there are .*din.*prefix_residual"):
         RankerConfig(variants={"x": {"preset": "dine"}})
+
+
+def test_a_side_whose_codes_are_not_read_has_rows_of_its_ids_alone_and_learns_nothing_from_others(build, batch):
+    model = build(codes_of=["item"], activity_dropout=0.1, monotone_prior=0.1, agreement=0.1)
+    names = {name for name, _ in model.named_parameters()}
+    assert "item.embedding.own_rows.weight" in names and "item.embedding.prefix_rows.weight" in names
+    assert {name for name in names if name.startswith("user.embedding")} == {"user.embedding.individual.weight"}
+    assert list(model.transfer_losses(generator(), batch)) == ["transfer_item"]
+    assert model.transfer_tables() == [model.item.embedding.own_rows.weight] and model.gate("user") is None
+    model.train()
+    (model(batch).sum() + model.regulariser(batch)).backward()
