@@ -47,6 +47,7 @@ TITLES = {
     "parts": "What does each part add?",
     "views": "Does fusing the cluster view earn its place?",
     "remedies": "What might do better?",
+    "popularity": "(negatives by popularity)",
 }
 CLAIMS = ("goal", "main")  # shown in every form of a difference, with their gains by activity
 METRICS = {"auc": "AUC", "gauc_impr": "GAUC", "gauc_user": "GAUC by user", "logloss": "log loss"}
@@ -133,27 +134,28 @@ class Page:
         hardware = f"{machine['cores']} cores, {machine['memory_gib']:.0f} GiB"
         yield f"Day {result['ds']}; commit {result['code']}; {hardware}{remark}.\n"
         names = [row["experiment"] for row in _of(result["rows"], "experiment")]
-        for name in [*(known for known in TITLES if known in names), *(new for new in names if new not in TITLES)]:
+        for name in sorted(names, key=_place):
             rows = [row for row in result["rows"] if row["experiment"] == name]
             yield from self._experiment(data_set, name, Experiment.of(rows))
 
     def _experiment(self, data_set: str, name: str, found: Experiment) -> Iterator[str]:
-        yield f"### {data_set}: {TITLES.get(name, name)}\n"
+        yield f"### {data_set}: {' '.join(TITLES.get(file, file) for file in _files(name))}\n"
         yield _facts(name, found.facts)
         yield from _values(found.results)
-        if name in CLAIMS:
+        claim = _files(name)[0] in CLAIMS
+        if claim:
             for place in PLACES:
                 yield from _against_reference(found.results, *place)
             yield from _first_against_others(found.results)
         else:
             yield from _each_as_reference(found.results)
         yield from _planted(found)
-        if name in CLAIMS:
-            yield from self._gains(data_set, found)
+        if claim:
+            yield from self._gains(f"{data_set}_{name}", found)
         yield from self._gates(data_set, name, found)
         yield from _costs(found)
 
-    def _gains(self, data_set: str, found: Experiment) -> Iterator[str]:
+    def _gains(self, prefix: str, found: Experiment) -> Iterator[str]:
         """Pictures and figures of the families whose slices are steps of one quantity."""
         for name, family in FAMILIES.items():
             places = [place for place in family.places if place in found.slices]
@@ -163,7 +165,7 @@ class Page:
             if name.endswith("decile"):
                 yield "Tenths of the ids with impressions in training, from the least shown; equal counts share one.\n"
             drawn = ((metric, plots.gain_plot(found.results, name, metric, METRICS[metric])) for metric in RANKING)
-            yield self._shown((f"{data_set}_{name}_{metric}.svg", picture) for metric, picture in drawn)
+            yield self._shown((f"{prefix}_{name}_{metric}.svg", picture) for metric, picture in drawn)
             for metric in _measured(found.results, family.slices):
                 yield from _folded(f"{METRICS[metric]} in figures", _steps(found, places, metric, family.none))
 
@@ -188,6 +190,17 @@ class Page:
         return " ".join(f'<img src="results/{name}" alt="{labels[name]}" width="49%">' for name in kept) + "\n"
 
 
+def _files(name: str) -> list[str]:
+    """The files of conf/experiments that an experiment was put together from."""
+    return name.split("-")
+
+
+def _place(name: str) -> tuple[list[int], str]:
+    """Where an experiment stands among others."""
+    known = list(TITLES)
+    return [known.index(file) if file in known else len(known) for file in _files(name)], name
+
+
 def _facts(name: str, facts: dict[str, Any]) -> str:
     samples, positives = facts["samples"], facts["positives"]
     counts = ", ".join(
@@ -197,7 +210,7 @@ def _facts(name: str, facts: dict[str, Any]) -> str:
     )
     training = facts["training"]
     return (
-        f"`conf/experiments/{name}.yaml`; reference `{facts['reference']}`; "
+        f"{', '.join(f'`conf/experiments/{file}.yaml`' for file in _files(name))}; reference `{facts['reference']}`; "
         f"seeds {', '.join(map(str, facts['seeds']))}; {counts}; negatives: {facts['negatives']}; at most "
         f"{training['epochs']} epochs in batches of {training['batch_size']} on {training['ranks']} ranks "
         f"({training['backend']}); {facts['resamples']:,} resamples of users; source {facts['source_revision']}.\n"

@@ -134,7 +134,7 @@ def test_what_was_not_measured_is_not_mentioned(pages: ModuleType, tmp_path: Pat
 
 def test_steps_and_gates_are_drawn_and_stand_in_figures_below(pages: ModuleType, tmp_path: Path) -> None:
     page = made(pages, tmp_path, ("main", [*main_rows(), *stepped(), *costs()]))
-    names = {"tiny_item_decile_auc.svg", "tiny_cluster_teachers_auc.svg", "tiny_main_gate_item.svg"}
+    names = {"tiny_main_item_decile_auc.svg", "tiny_main_cluster_teachers_auc.svg", "tiny_main_gate_item.svg"}
     assert set(page.pictures) == names
     for name in names:
         assert f'<img src="results/{name}"' in page.text
@@ -149,6 +149,20 @@ def test_steps_and_gates_are_drawn_and_stand_in_figures_below(pages: ModuleType,
     assert {file.name for file in tmp_path.glob("results/*.svg")} == names
     pages.Page(tmp_path / "nothing").write(tmp_path)
     assert not list(tmp_path.glob("results/*.svg"))
+
+
+def test_an_experiment_of_two_files_stands_behind_that_of_the_first_and_keeps_its_pictures(
+    pages: ModuleType, tmp_path: Path
+) -> None:
+    rows = [*main_rows(), *stepped()]
+    page = made(pages, tmp_path, ("main-popularity", rows), ("main", rows), ("new", rows))
+    places = [
+        page.text.index(title) for title in ("### tiny: All rankers\n", "### tiny: All rankers (", "### tiny: new")
+    ]
+    assert places == sorted(places)
+    assert "`conf/experiments/main.yaml`, `conf/experiments/popularity.yaml`; reference `base`" in page.text
+    assert {"tiny_main_item_decile_auc.svg", "tiny_main-popularity_item_decile_auc.svg"} <= set(page.pictures)
+    assert line(page.text, "### tiny: All rankers (negatives", "akt_rec") == ["0.7500"] * 8
 
 
 def test_ablations_compare_every_pair_and_a_planted_tail_is_shown_by_what_is_left(
