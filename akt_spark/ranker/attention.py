@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+PACKED = 0.5  # below this share of entries that are no padding, gathering those alone is faster
+
 
 def hard_search(history: Tensor, matches: Tensor, keep: int) -> Tensor:
     """The newest matching entries of every history, packed to the left and padded with 0.
@@ -37,7 +39,12 @@ class TargetAttention(nn.Module):
     and q is multiplied once a sample, not once an entry. DIN has Dice in the MLP and adds up the values by their
     scores as they are (Zhou et al. 2018, equation 3; FuxiCTR's defaults), so that many entries of one interest count
     more than one; a ReLU and a softmax over the entries are ours.
+
+    Attributes:
+        packs: where most entries are padding, computes those alone that are not; the same numbers but for rounding.
     """
+
+    packs = True
 
     def __init__(
         self,
@@ -76,19 +83,40 @@ class TargetAttention(nn.Module):
         Returns:
             (B, dim).
         """
-        query = self.query(query)  # (B, d)
-        keys = _gather(self.key(entries), position)  # (B, T, d)
-        values = _gather(self.value(entries if values is None else values), position)  # (B, T, d)
-        pairs = torch.cat([keys, query[:, None] * keys], -1)  # (B, T, 2d)
-        hidden = self.from_query(query)[:, None] + self.from_entry(pairs)  # (B, T, h)
-        hidden = F.relu(hidden) if self.dice is None else self.dice(hidden, mask)
-        scores = self.score(hidden)[..., 0]
+        query, keys = self.query(query), self.key(entries)
+        values = self.value(entries if values is None else values)
+        packed = self.packs and int(mask.sum()) < PACKED * mask.numel()
+        attended = (self._packed if packed else self._padded)(query, keys, values, position, mask)  # (B, d)
+        return torch.where(mask.any(1, keepdim=True), attended, self.null)
+
+    def _padded(self, query: Tensor, keys: Tensor, values: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+        """Sums (B, d) of values (U, d), with queries (B, d), keys (U, d), and positions and mask (B, T)."""
+        scores = self._scores(query[:, None], self.from_query(query)[:, None], _gather(keys, position), mask)
         if self.softmax:
             weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), 1)  # (B, T)
         else:
             weights = scores.masked_fill(~mask, 0.0)
-        attended = torch.bmm(weights[:, None], values)[:, 0]  # (B, d)
-        return torch.where(mask.any(1, keepdim=True), attended, self.null)
+        return torch.bmm(weights[:, None], _gather(values, position))[:, 0]
+
+    def _packed(self, query: Tensor, keys: Tensor, values: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+        """As `_padded`, over the M entries that the mask shows, one after another."""
+        sample, column = mask.nonzero(as_tuple=True)  # (M,)
+        at, lengths = position[sample, column], mask.sum(1)
+        asked = torch.cat([query, self.from_query(query)], 1).index_select(0, sample)  # (M, d + h)
+        query, from_query = asked.split([query.shape[1], asked.shape[1] - query.shape[1]], 1)
+        weights = self._scores(query, from_query, keys.index_select(0, at), mask[sample, column])  # (M,)
+        if self.softmax:
+            most = torch.segment_reduce(weights.detach().float(), "max", lengths=lengths, unsafe=True)  # (B,)
+            weights = torch.exp(weights - most[sample])
+            weights = weights / weights.new_zeros(len(mask)).index_add(0, sample, weights)[sample]
+        weighted = weights[:, None] * values.index_select(0, at)
+        return weighted.new_zeros(len(mask), values.shape[1]).index_add(0, sample, weighted)
+
+    def _scores(self, query: Tensor, from_query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """Scores (...) of entries by keys (..., d), queries (..., d) and (..., h), and a mask (...)."""
+        hidden = from_query + self.from_entry(torch.cat([keys, query * keys], -1))
+        hidden = F.relu(hidden) if self.dice is None else self.dice(hidden, mask)
+        return self.score(hidden)[..., 0]
 
 
 class Dice(nn.Module):
@@ -104,10 +132,10 @@ class Dice(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(width))
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Values (B, T, h) and mask (B, T), false for padding, to (B, T, h); zeros for padding."""
+        """Values (..., h) and mask (...), false for padding, to (..., h); zeros for padding."""
         if not self.training or mask.sum() < 2:  # of one there is no variance
             running = self.norm.running_mean, self.norm.running_var
-            standard = F.batch_norm(values.flatten(0, 1), *running, eps=self.norm.eps).view_as(values)
+            standard = F.batch_norm(values.flatten(0, -2), *running, eps=self.norm.eps).view_as(values)
             return self._activated(values, standard) * mask[..., None]
         shown = values[mask]  # (M, h)
         activated = torch.zeros_like(values)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from akt_spark.ranker.akt_rec import Ranker
+from akt_spark.ranker.attention import TargetAttention
 
 
 class StaticRanker(Ranker):
@@ -14,6 +17,12 @@ class StaticRanker(Ranker):
     It has the weights of a `Ranker` and does more work: ids are looked up as often as they occur, and searched
     histories have their full length.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for module in self.modules():
+            if isinstance(module, TargetAttention):
+                module.packs = False
 
     def _newest(self, history: Tensor, matches: Tensor) -> Tensor:
         """As `hard_search`, but as wide as it can be: (B, searched)."""

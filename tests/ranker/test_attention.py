@@ -80,6 +80,47 @@ def test_without_softmax_values_add_up_by_their_scores_so_that_more_entries_coun
     torch.testing.assert_close(twice[0], 2 * scores[0] * v[0])
 
 
+@pytest.mark.parametrize("how", [{}, {"activation": "dice"}, {"softmax": False}], ids=["relu", "dice", "sums"])
+@pytest.mark.parametrize("there", [0.0, 0.01, 0.2, 1.0])
+def test_entries_packed_or_padded_give_the_same_numbers_and_gradients(how, there):
+    module = TargetAttention(query_dim=6, entry_dim=5, dim=4, hidden=8, **how)
+    query, entries = torch.randn(30, 6, requires_grad=True), torch.randn(9, 5, requires_grad=True)
+    position, mask = torch.randint(9, (30, 7)), torch.rand(30, 7) < there
+    mask[:3] = False
+    found = []
+    for attend in (module._packed, module._padded):
+        module.zero_grad()
+        query.grad = entries.grad = None
+        asked, keys, values = module.query(query), module.key(entries), module.value(entries)
+        attended = torch.where(mask.any(1, keepdim=True), attend(asked, keys, values, position, mask), module.null)
+        attended.square().sum().backward()
+        grads = [parameter.grad for parameter in module.parameters()]
+        found.append([attended, query.grad, entries.grad, *(grad for grad in grads if grad is not None)])
+    for packed, padded in zip(*found, strict=True):
+        torch.testing.assert_close(packed, padded)
+
+
+@pytest.mark.parametrize("there", [0.2, 1.0])
+def test_entries_are_packed_where_few_are_there_unless_that_is_off(attention, monkeypatch, there):
+    called = []
+    monkeypatch.setattr(attention, "_packed", lambda query, *rest: called.append("packed") or query)
+    monkeypatch.setattr(attention, "_padded", lambda query, *rest: called.append("padded") or query)
+    mask = torch.arange(10) < 10 * there
+    for packs in (True, False):
+        attention.packs = packs
+        attention(torch.randn(2, 6), torch.randn(3, 5), torch.zeros(2, 10, dtype=torch.int64), mask.expand(2, 10))
+    assert called == ["packed" if there < 0.5 else "padded", "padded"]
+
+
+def test_packed_entries_are_scored_in_bfloat16_too(attention):
+    query, entries, position = torch.randn(4, 6), torch.randn(3, 5), torch.randint(3, (4, 9))
+    mask = torch.rand(4, 9) < 0.3
+    with torch.autocast("cpu", torch.bfloat16):
+        attended = attention(query, entries, position, mask)
+    assert torch.isfinite(attended).all()
+    torch.testing.assert_close(attended.float(), attention(query, entries, position, mask), atol=0.05, rtol=0.05)
+
+
 def test_dice_is_its_formula_over_the_entries_that_are_there():
     dice = Dice(3)
     with torch.no_grad():
