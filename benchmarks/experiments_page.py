@@ -48,6 +48,7 @@ TITLES = {
     "views": "Does fusing the cluster view earn its place?",
     "remedies": "What might do better?",
     "popularity": "(negatives by popularity)",
+    "quick": "(a first look)",
 }
 CLAIMS = ("goal", "main")  # shown in every form of a difference, with their gains by activity
 METRICS = {"auc": "AUC", "gauc_impr": "GAUC", "gauc_user": "GAUC by user", "logloss": "log loss"}
