@@ -4,8 +4,9 @@
         --out benchmarks/results/experiments_movielens_1m.json
 
 Reads what jobs/experiment.py has written for a day and trains nothing: run it on the machine that did, which the file
-names. Values are means over seeds. Of slices that are steps of one quantity it keeps the variants that a report draws,
-of the planted tail all. The page is made from the files: python benchmarks/experiments_page.py
+names. With --only it reads some of them, and leaves in the file what that holds of others, of earlier lakes too. Values
+are means over seeds. Of slices that are steps of one quantity it keeps the variants that a report draws, of the planted
+tail all. The page is made from the files: python benchmarks/experiments_page.py
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class Experiments:
-    """The experiments of one day in one lake."""
+    """The experiments of one day in one lake, and what a reader has to know about them."""
 
     lake: str
     ds: str
+    remark: str = ""
 
     def names(self) -> list[str]:
         """Those that were evaluated.
@@ -87,6 +89,9 @@ class Experiments:
         return {
             "part": "experiment",
             "experiment": name,
+            "ds": self.ds,
+            "code": measure.code(),
+            "remark": self.remark,
             "reference": config["evaluation"]["reference"],
             "variants": list(config["ranker"]["variants"]),
             "seeds": config["training"]["seeds"],
@@ -182,13 +187,16 @@ def main() -> None:
     parser = measure.parser(__doc__)
     parser.add_argument("--lake", required=True, help="root of the lake that holds the experiments")
     parser.add_argument("--ds", required=True, help="the day whose samples they were trained on")
+    parser.add_argument("--only", nargs="+", default=[], help="experiments to read; the others in the file stay")
     parser.add_argument("--remark", default="", help="what a reader has to know about these runs")
     options = parser.parse_args()
-    experiments = Experiments(options.lake, options.ds)
-    rows = [row for name in experiments.names() for row in experiments.rows(name)]
-    result = measure.result(__doc__.splitlines()[0], PACKAGES, rows, [], options.remark)
-    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-    Path(options.out).write_text(text(result | {"ds": options.ds}))
+    experiments, out = Experiments(options.lake, options.ds, options.remark), Path(options.out)
+    names = options.only or experiments.names()
+    rows = [row for name in names for row in experiments.rows(name)]
+    kept = json.loads(out.read_text())["rows"] if options.only and out.exists() else []
+    rows = [row for row in kept if row["experiment"] not in names] + rows
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text(measure.result(__doc__.splitlines()[0], PACKAGES, rows, [])))
     for row in rows:
         if row["part"] == "experiment":
             print(f"{row['experiment']}: {len(row['variants'])} variants, seeds {row['seeds']}")

@@ -131,9 +131,7 @@ class Page:
         result, data_set = json.loads(file.read_text()), file.stem.removeprefix(NAME)
         machine = result["machine"]
         yield f"## {data_set}\n"
-        remark = result["note"] and f"; {result['note']}"
-        hardware = f"{machine['cores']} cores, {machine['memory_gib']:.0f} GiB"
-        yield f"Day {result['ds']}; commit {result['code']}; {hardware}{remark}.\n"
+        yield f"{machine['cores']} cores, {machine['memory_gib']:.0f} GiB.\n"
         names = [row["experiment"] for row in _of(result["rows"], "experiment")]
         for name in sorted(names, key=_place):
             rows = [row for row in result["rows"] if row["experiment"] == name]
@@ -209,12 +207,13 @@ def _facts(name: str, facts: dict[str, Any]) -> str:
         for split in ("train", "validation", "test")
         if samples.get(split)
     )
-    training = facts["training"]
+    training, remark = facts["training"], facts["remark"] and f"; {facts['remark']}"
     return (
         f"{', '.join(f'`conf/experiments/{file}.yaml`' for file in _files(name))}; reference `{facts['reference']}`; "
         f"seeds {', '.join(map(str, facts['seeds']))}; {counts}; negatives: {facts['negatives']}; at most "
         f"{training['epochs']} epochs in batches of {training['batch_size']} on {training['ranks']} ranks "
-        f"({training['backend']}); {facts['resamples']:,} resamples of users; source {facts['source_revision']}.\n"
+        f"({training['backend']}); {facts['resamples']:,} resamples of users; day {facts['ds']}; commit "
+        f"{facts['code']}, source {facts['source_revision']}{remark}.\n"
     )
 
 

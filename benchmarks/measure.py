@@ -92,7 +92,7 @@ def result(what: str, packages: Sequence[str], rows: list[dict], bars: list[dict
     return {
         "what": what,
         "note": note,
-        "code": _code(),
+        "code": code(),
         "machine": {
             "cores": len(os.sched_getaffinity(0)),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
@@ -111,7 +111,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     return options
 
 
-def _code() -> str:
+def code() -> str:
     """The commit that was measured; with a plus where files differed from it."""
     git = ["git", "-C", str(Path(__file__).parent)]
     commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()

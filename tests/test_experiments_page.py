@@ -27,6 +27,9 @@ def facts(name: str) -> dict[str, Any]:
     return {
         "part": "experiment",
         "experiment": name,
+        "ds": "2024-01-20",
+        "code": "c0ffee",
+        "remark": "",
         "reference": "base",
         "variants": VARIANTS,
         "seeds": [1, 2],
@@ -83,8 +86,7 @@ def costs() -> list[dict[str, Any]]:
 def made(pages: ModuleType, folder: Path, *experiments: tuple[str, list[dict[str, Any]]]) -> Any:
     """The page of one data set."""
     rows = [row | {"experiment": name} for name, found in experiments for row in [facts(name), *found]]
-    result = {"ds": "2024-01-20", "code": "c0ffee", "note": "", "rows": rows}
-    result["machine"] = {"cores": 2, "memory_gib": 23.5}
+    result = {"rows": rows, "machine": {"cores": 2, "memory_gib": 23.5}}
     (folder / "experiments_tiny.json").write_text(json.dumps(result))
     return pages.Page(folder)
 
@@ -111,9 +113,9 @@ def test_without_results_the_page_says_nothing_of_any_data_set(pages: ModuleType
 
 def test_the_main_table_has_every_form_of_a_difference(pages: ModuleType, tmp_path: Path) -> None:
     text = made(pages, tmp_path, ("main", main_rows())).text
-    assert "## tiny\n\nDay 2024-01-20; commit c0ffee; 2 cores, 24 GiB.\n" in text
+    assert "## tiny\n\n2 cores, 24 GiB.\n" in text
     assert "seeds 1, 2; 5,000 train samples (50.0% positive), 1,000 test samples (40.0% positive)" in text
-    assert "1,000 resamples of users; source 0123abcd" in text
+    assert "1,000 resamples of users; day 2024-01-20; commit c0ffee, source 0123abcd.\n" in text
     assert line(text, "### tiny: All rankers", "akt_rec") == ["0.7500"] * 8
     auc = "#### AUC minus that of `base`"
     whole = ["0.7500", "**+0.0123**", "+1.64 %", "+4.92 %", "+0.0103 to +0.0143", "2 of 2", "< .001"]
