@@ -41,6 +41,7 @@ Made by `python benchmarks/experiments_page.py` from `benchmarks/results/experim
 TITLES = {
     "goal": "Is AKT-Rec above the base, and above sharing a prefix?",
     "sides": "Whose semantic IDs help?",
+    "content": "Is the gain more than what content says?",
     "main": "All rankers",
     "direction": "Does it matter which way knowledge moves?",
     "gate": "Does the activity gate earn its place?",
