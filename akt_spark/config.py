@@ -715,7 +715,7 @@ class TuningConfig(Section):
     """What jobs/tune.py tries for every variant, and judges by validation alone (docs/experiments.md)."""
 
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
-        {"learning_rate": [5e-4, 1e-3, 2e-3], "id_learning_rate": [1e-3, 2e-3, 4e-3]},
+        {"learning_rate": [5e-4, 1e-3, 2e-3], "id_learning_rate": [1e-3, 3e-3, 1e-2]},
         min_length=1,
         description="values of keys of ranker.model, all with all; the same for every variant",
     )
