@@ -18,7 +18,7 @@ from pydantic import (
 
 from akt_spark.config_sources import FolderSource, LogsSource, MovieLensSource
 from akt_spark.config_types import EventType, NonNegative, PositiveEvent, RunId, Section, Settings, Share
-from akt_spark.ranker.presets import PRESETS
+from akt_spark.ranker.presets import PRESETS, WITHOUT_CODES
 
 
 class LakeConfig(Section):
@@ -449,17 +449,6 @@ class SamplesConfig(Section):
         if taken := {"semantic", "random"} & self.codebooks.keys():
             raise ValueError(f"codebooks: {', '.join(taken)} is no free name, rankers have codes of this name already")
         return self
-
-
-WITHOUT_CODES: dict[str, Any] = {  # of ModelConfig: an embedding that is the row of its id
-    "cluster_mode": "none",
-    "transfer": False,
-    "orthogonality": 0.0,
-    "agreement": 0.0,
-    "activity_dropout": 0.0,
-    "monotone_prior": 0.0,
-    "block_tail_prefix": False,
-}
 
 
 class ModelConfig(Section):

@@ -191,7 +191,12 @@ def main() -> None:
     parser.add_argument("--remark", default="", help="what a reader has to know about these runs")
     options = parser.parse_args()
     experiments, out = Experiments(options.lake, options.ds, options.remark), Path(options.out)
-    names = options.only or experiments.names()
+    there = experiments.names()
+    if unknown := sorted(set(options.only) - set(there)):
+        raise SystemExit(
+            f"{options.lake} has no experiment {', '.join(unknown)} of {options.ds}: it has {', '.join(there)}"
+        )
+    names = options.only or there
     rows = [row for name in names for row in experiments.rows(name)]
     kept = json.loads(out.read_text())["rows"] if options.only and out.exists() else []
     rows = [row for row in kept if row["experiment"] not in names] + rows

@@ -213,8 +213,8 @@ def _facts(name: str, facts: dict[str, Any]) -> str:
         f"{', '.join(f'`conf/experiments/{file}.yaml`' for file in _files(name))}; reference `{facts['reference']}`; "
         f"seeds {', '.join(map(str, facts['seeds']))}; {counts}; negatives: {facts['negatives']}; at most "
         f"{training['epochs']} epochs in batches of {training['batch_size']} on {training['ranks']} ranks "
-        f"({training['backend']}); {facts['resamples']:,} resamples of users; day {facts['ds']}; commit "
-        f"{facts['code']}, source {facts['source_revision']}{remark}.\n"
+        f"({training['backend']}); {facts['resamples']:,} resamples of users; day {facts['ds']}; recorded at "
+        f"commit {facts['code']}; source {facts['source_revision']}{remark}.\n"
     )
 
 

@@ -115,7 +115,7 @@ def test_the_main_table_has_every_form_of_a_difference(pages: ModuleType, tmp_pa
     text = made(pages, tmp_path, ("main", main_rows())).text
     assert "## tiny\n\n2 cores, 24 GiB.\n" in text
     assert "seeds 1, 2; 5,000 train samples (50.0% positive), 1,000 test samples (40.0% positive)" in text
-    assert "1,000 resamples of users; day 2024-01-20; commit c0ffee, source 0123abcd.\n" in text
+    assert "1,000 resamples of users; day 2024-01-20; recorded at commit c0ffee; source 0123abcd.\n" in text
     assert line(text, "### tiny: All rankers", "akt_rec") == ["0.7500"] * 8
     auc = "#### AUC minus that of `base`"
     whole = ["0.7500", "**+0.0123**", "+1.64 %", "+4.92 %", "+0.0103 to +0.0143", "2 of 2", "< .001"]

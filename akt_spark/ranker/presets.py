@@ -27,6 +27,15 @@ class Preset:
     overrides: dict[str, Any]
 
 
+WITHOUT_CODES: dict[str, Any] = {  # an embedding is the row of its id, and nothing else
+    "cluster_mode": "none",
+    "transfer": False,
+    "orthogonality": 0.0,
+    "agreement": 0.0,
+    "activity_dropout": 0.0,
+    "monotone_prior": 0.0,
+    "block_tail_prefix": False,
+}
 # what a ranker without clusters is: attention and hard search by category and statistics, the paper's "online base"
 BASE: dict[str, Any] = {
     "recent_pooling": "attention",
@@ -40,20 +49,14 @@ BASE: dict[str, Any] = {
     "id_dropout": 0.0,
     "id_dropout_below": 0,
     "tail_preference": 0.0,
-    "cluster_mode": "none",
+    **WITHOUT_CODES,
     "mix": "gate",
-    "activity_dropout": 0.0,
-    "monotone_prior": 0.0,
-    "block_tail_prefix": False,
     "content_start": False,
     "codes": "semantic",
     "codes_of": ["item"],
-    "transfer": False,
     "transfer_cold": True,
     "transfer_stop_gradient": True,
-    "orthogonality": 0.0,
     "orthogonality_stop_cluster": False,
-    "agreement": 0.0,
     "aggregation": False,
     "aggregation_gate": "learned",
     "cluster_means": "snapshot",
