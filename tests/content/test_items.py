@@ -131,3 +131,7 @@ def test_too_many_failing_items_fail_the_stage_and_stay_visible(lake, configured
 def test_an_empty_catalogue_names_the_job_that_fills_it(lake, configured, spec):
     with pytest.raises(MissingInput, match=r"bronze.items does not exist: run jobs/ingest.py"):
         embed_catalogue(configured(), spec)
+    lake.register("bronze.items")
+    with pytest.raises(MissingInput, match=r"bronze.items is empty: run jobs/ingest.py"):
+        embed_catalogue(configured(), spec)
+    assert not lake.exists("content.raw_encoders")  # nothing was encoded, so no revision is held to anything
