@@ -549,6 +549,9 @@ class ModelConfig(Section):
     content: list[Literal["item", "history", "similarity", "interest"]] = Field(
         ["item", "history", "similarity"], description="what is read of aligned vectors; nothing with []"
     )
+    match_counts: list[Literal["item", "category", "sid"]] = Field(
+        [], description="what is counted of the history that the target shares, sid: every prefix; nothing with []"
+    )
     aligned_content: bool = Field(False, description="SaviorRec's content, which codes move towards behaviour")
     content_branch: Literal["none", "trained", "frozen"] = Field(
         "none", description="MAKE's click model of content alone, beside the rest; frozen: after its own epochs"

@@ -14,6 +14,7 @@ from akt_spark.ranker.content import AlignedContent, ContentView
 from akt_spark.ranker.content_branch import ContentBranch
 from akt_spark.ranker.entity import Entity
 from akt_spark.ranker.lookup import EntityLookup, distinct
+from akt_spark.ranker.matches import MatchCounts
 from akt_spark.ranker.tail_preference import TailPreference
 from akt_spark.ranker.tower import Wide, new_tower
 from akt_spark.ranker.views import ViewFusion
@@ -81,6 +82,9 @@ class Ranker(nn.Module):
         if config.content:
             self.content = ContentView(config, items)
             width += self.content.width
+        if config.match_counts:
+            self.matches = MatchCounts(config, items)
+            width += self.matches.width
         if config.aligned_content:
             self.aligned_content = AlignedContent(config, items)
             width += self.aligned_content.width
@@ -127,6 +131,8 @@ class Ranker(nn.Module):
             parts.extend(instance)
         if config.content:
             parts.append(self.content(items, recent))
+        if config.match_counts:
+            parts.append(self.matches(items, batch["history"]))
         if config.aligned_content:
             parts.append(self.aligned_content(query, target, ids, individual, recent_at, recent > 0))
         if self.content_branch is not None:

@@ -62,6 +62,7 @@ BASE: dict[str, Any] = {
     "cluster_means": "snapshot",
     "residual_instance": True,
     "content": [],
+    "match_counts": [],
     "aligned_content": False,
     "content_branch": "none",
     "pretrain_epochs": 0,
@@ -152,6 +153,11 @@ PRESETS: dict[str, Preset] = {
         "base + histogram of cosines between target and history",
         "SimTier (arXiv 2407.19467)",
         BASE | {"content": ["similarity"]},
+    ),
+    "prefix_counts": Preset(
+        "base + counts of the history's items that share 1, 2, ... codes with the target, no z",
+        "ours: what simtier does, by semantic IDs",
+        BASE | {"match_counts": ["sid"]},
     ),
     "make": Preset(
         "base + a click model of z of target and history, trained alone for three epochs before, then with the rest",

@@ -336,6 +336,8 @@ EFFECTS: list[tuple[str, Any, dict[str, Any]]] = [
     ("residual_instance", False, {}),
     ("content", [], {}),
     ("content", ["item", "interest"], {}),
+    ("match_counts", ["sid"], {}),
+    ("match_counts", ["item", "category"], {}),
     ("content_branch", "trained", {}),
     ("content_branch", "frozen", {"content_branch": "trained", "pretrain_epochs": 1}),
 ]
