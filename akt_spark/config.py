@@ -479,6 +479,9 @@ class ModelConfig(Section):
     cluster_mode: Literal["none", "per_id", "prefix", "hybrid", "codes"] = Field(
         "hybrid", description="cluster embedding c"
     )
+    prefix_members: NonNegativeInt = Field(
+        0, description="ids shown in training that must share a prefix for it to have a row; what has none is not read"
+    )
     mix: Literal["gate", "sum", "cluster"] = Field("gate", description="how c and d join; cluster: c alone")
     normalise_cluster: bool = Field(True, description="per_id: forward-normalise c")
     gate: Literal["learned", "constant", "shrinkage"] = Field("learned", description="weight of c by activity")

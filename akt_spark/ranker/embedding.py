@@ -73,7 +73,7 @@ class ClusterGuidedEmbedding(nn.Module):
             self.individual.start(projected(lookup.vector, config.dim, INITIAL_STD, draw=0), known.nonzero()[:, 0])
         if self.mode == "none":
             return
-        shared = lookup.level_codes() if self.mode == "codes" else prefixes
+        shared = lookup.level_codes() if self.mode == "codes" else lookup.supported(prefixes, config.prefix_members)
         if self.how == "gate":
             self.gate = new_gate(config, self.scaler, lookup.activity.shape[1])
         if self.mode != "per_id":

@@ -77,6 +77,16 @@ class EntityLookup:
             parent = row
         return torch.stack(rows, 1)
 
+    def supported(self, rows: Tensor, least: int) -> Tensor:
+        """Rows (N, L) of `prefixes` without those that fewer than ``least`` ids shown in training share: 0 there.
+
+        The others are numbered anew, so that a table of them has no gaps.
+        """
+        shown = rows[self.impressions > 0].flatten()
+        kept = torch.bincount(shown, minlength=int(rows.max()) + 1) >= least
+        kept[0] = False
+        return torch.where(kept[rows], kept.cumsum(0)[rows], 0)
+
     def taught(self, rows: Tensor) -> Tensor:
         """Which rows a teacher shares, of a table (P,) that `prefixes` or `level_codes` (N, L) index: (P,) bool."""
         shared = torch.bincount(rows[self.role == TEACHER].flatten(), minlength=int(rows.max()) + 1) > 0

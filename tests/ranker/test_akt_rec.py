@@ -293,6 +293,7 @@ EFFECTS: list[tuple[str, Any, dict[str, Any]]] = [
     ("tail_preference", 1.0, {}),
     ("cluster_mode", "per_id", {}),
     ("cluster_mode", "codes", {"transfer": False}),
+    ("prefix_members", 12, {}),
     ("mix", "sum", {}),
     ("mix", "cluster", {}),
     ("gate", "constant", {}),

@@ -150,6 +150,16 @@ def test_ids_without_any_code_make_a_working_embedding(items, batch):
     assert model.transfer_losses(torch.Generator(), batch)["transfer_item"] == 0
 
 
+def test_what_an_id_reads_of_its_prefixes_is_shared_by_as_many_as_asked_for(items, users):
+    of = {least: Ranker(ModelConfig(prefix_members=least), items, users, seed=1).item.embedding for least in (0, 12)}
+    shown = items.impressions > 0
+    rows = of[12].prefixes
+    members = torch.bincount(rows[shown].flatten())[1:]
+    assert members.min() >= 12 and len(members) + 1 == len(of[12].prefix_rows.weight) < len(of[0].prefix_rows.weight)
+    alone = (rows[:, 0] == 0).nonzero()[1:, 0]
+    assert torch.equal(of[12].snapshot(alone), of[12].individual(alone)), "no cluster to lean on"
+
+
 @pytest.mark.parametrize("mode", ["hybrid", "prefix"])
 def test_ids_that_are_not_admitted_own_no_row_and_live_on_their_cluster(items, users, mode):
     config = ModelConfig(cluster_mode=mode, transfer=False, item_admission=10)

@@ -41,3 +41,13 @@ def test_tensors_of_different_lengths_are_refused_with_the_lengths(items):
 def test_a_lookup_without_any_code_level_is_refused(items):
     with pytest.raises(ValueError, match=r"at least one level, not \(120, 0\)"):
         replace(items, codes=items.codes[:, :0])
+
+
+def test_a_prefix_that_too_few_shown_ids_share_has_no_row(items):
+    lookup = with_codes(items, [[-1, -1], [0, 1], [0, 1], [0, 2], [1, 1], [-1, -1]])
+    lookup = replace(lookup, impressions=torch.tensor([0, 9, 9, 0, 1, 9]))
+    rows = lookup.prefixes()
+    assert lookup.supported(rows, 2).tolist() == [[0, 0], [1, 2], [1, 2], [1, 0], [0, 0], [0, 0]]
+    assert lookup.supported(rows, 1).tolist() == [[0, 0], [1, 3], [1, 3], [1, 0], [2, 4], [0, 0]]
+    assert torch.equal(lookup.supported(rows, 0), rows)
+    assert not lookup.supported(rows, 3).any()

@@ -100,7 +100,8 @@ def test_over_the_same_lookups_every_ranker_is_the_one_it_starts_from(plan, pres
 
 
 @pytest.mark.parametrize(
-    "overrides", [{}, {"cluster_mode": "codes", "transfer": False}, {"wide": True}, {"item_admission": 10}]
+    "overrides",
+    [{}, {"cluster_mode": "codes", "transfer": False}, {"wide": True}, {"item_admission": 10}, {"prefix_members": 3}],
 )
 def test_logits_are_the_old_ones_where_codes_did_not_change(plan, tomorrow, overrides) -> None:
     """Without cluster means, which new members of a cluster do change."""
