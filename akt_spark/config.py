@@ -550,7 +550,7 @@ class ModelConfig(Section):
         None, description="of the ID tables; null: training.id_learning_rate"
     )
     content: list[Literal["item", "history", "similarity", "interest"]] = Field(
-        ["item", "history", "similarity"], description="what is read of aligned vectors; nothing with []"
+        ["similarity"], description="what is read of aligned vectors; nothing with []"
     )
     match_counts: list[Literal["item", "category", "sid"]] = Field(
         [], description="what is counted of the history that the target shares, sid: every prefix; nothing with []"

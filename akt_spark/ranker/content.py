@@ -44,11 +44,15 @@ class ContentView(nn.Module):
         if {"history", "interest", "similarity"} & set(self.blocks):
             entries, mask = self.item_vectors(recent), recent > 0  # (B, T, D), (B, T)
             known = mask & self.item_vectors.known[recent]
-            mean = entries.sum(1) / known.sum(1, keepdim=True).clamp_min(1)  # (B, D), no vector adds zeros
-            read["history"], read["interest"] = lambda: mean, lambda: target * mean
-            comparable = known & self.item_vectors.known[items, None]
-            cosine = torch.bmm(entries, target[..., None])[..., 0] if "similarity" in self.blocks else None  # (B, T)
-            read["similarity"] = lambda: similarity_histogram(cosine, comparable, mask)
+
+            def mean() -> Tensor:  # (B, D), no vector adds zeros
+                return entries.sum(1) / known.sum(1, keepdim=True).clamp_min(1)
+
+            def histogram() -> Tensor:
+                cosine = torch.bmm(entries, target[..., None])[..., 0]  # (B, T)
+                return similarity_histogram(cosine, known & self.item_vectors.known[items, None], mask)
+
+            read |= {"history": mean, "interest": lambda: target * mean(), "similarity": histogram}
         return torch.cat([block(read[name]()) for name, block in self.blocks.items()], 1)
 
 

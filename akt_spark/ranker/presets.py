@@ -81,12 +81,12 @@ AKT_REC = BASE | {
     "lambda_teacher": 0.0,
     "orthogonality": 0.02,
     "aggregation": True,
-    "content": ["item", "history", "similarity"],
+    "content": ["similarity"],
 }
 
 PRESETS: dict[str, Preset] = {
     "recommended": Preset(
-        "hybrid c of items, gate with a floor, one-way transfer from fused teachers, aggregation beside the others, z",
+        "hybrid c of items, gate with a floor, one-way transfer from fused teachers, aggregation, simtier's histogram",
         "AKT-Rec (arXiv 2605.23310) with our changes: method.md 11",
         AKT_REC,
     ),

@@ -23,7 +23,7 @@ def test_the_histogram_counts_cosines_by_tenths_in_log_scale():
 def test_the_content_view_averages_only_entries_that_have_a_vector(items):
     vectors = torch.randn(len(items), 8)
     vectors[[0, 4]] = 0.0
-    view = ContentView(ModelConfig(dim=4), replace(items, vector=vectors))
+    view = ContentView(ModelConfig(dim=4, content=["item", "history", "similarity"]), replace(items, vector=vectors))
     target = torch.tensor([5])
     with_gap, without = (view(target, torch.tensor([row])) for row in ([1, 4, 2, 0], [1, 2, 0, 0]))
     torch.testing.assert_close(with_gap[:, 4:8], without[:, 4:8])
