@@ -43,6 +43,8 @@ TITLES = {
     "sides": "Whose semantic IDs help?",
     "content": "Is the gain more than what content says?",
     "main": "All rankers",
+    "counts": "Do counts of equal codes say what vectors say?",
+    "admission": "What do rows of rare ids earn?",
     "direction": "Does it matter which way knowledge moves?",
     "gate": "Does the activity gate earn its place?",
     "parts": "What does each part add?",
