@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
@@ -74,8 +75,9 @@ def _measure(ctx: Context, predictions: DataFrame, trained_on: Frozen) -> tuple[
     membership = _membership(ctx, trained_on)
     base_rate = trained_on.samples.where(F.col("split") == "train").agg(F.avg("label")).head()[0]
     names = groups(predictions)
-    rows = ranked(sliced(predictions, membership, names)).persist()
-    users = user_sums(rows).persist()
+    # read twice or thrice, and larger than the predictions: in memory they would take what the sorts need
+    rows = ranked(sliced(predictions, membership, names)).persist(StorageLevel.DISK_ONLY)
+    users = user_sums(rows).persist(StorageLevel.DISK_ONLY)
     try:
         calibration = calibration_error(rows, config.calibration_bins)
         metrics = slice_metrics(users, calibration, names, base_rate).collect()
