@@ -12,6 +12,7 @@ from operator import getitem
 from pathlib import Path
 
 from akt_spark.config import fingerprint
+from akt_spark.errors import AktError
 from akt_spark.lake import SCHEMAS
 from akt_spark.ledger import Ledger, Record
 from akt_spark.revision import source_revision
@@ -188,6 +189,11 @@ def run_stage(ctx: Context, ledger: Ledger, stage: Stage) -> Record:
     try:
         outcome = stage.run(replace(ctx, lake=lake))
     except Exception as error:
+        if ctx.spark.sparkContext._jsc.sc().isStopped():  # nothing can be recorded, and the error says nothing of why
+            raise AktError(
+                f"{stage.name}: Spark stopped in the middle, most likely for want of memory (see above): give it "
+                "more, for example spark-submit --driver-memory 4g, and run this again; finished stages are kept"
+            ) from error
         ledger.append(record("failed", Outcome(), str(error)[:10_000]))
         raise
     finished = record("done", outcome)

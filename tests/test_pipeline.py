@@ -1,12 +1,13 @@
 """A stage runs when something it depends on has changed, and only then; what it did is recorded."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from pyspark.sql import functions as F
 
 from akt_spark.conf_file import load
-from akt_spark.errors import DataError
+from akt_spark.errors import AktError, DataError
 from akt_spark.lake import declared_tables
 from akt_spark.ledger import Ledger
 from akt_spark.pipeline import STAGES, Stage, run_stage
@@ -99,6 +100,14 @@ def test_a_failed_stage_is_recorded_and_not_taken_for_done(run, context, stage):
     row = context.lake.read("ops.runs").where("status = 'failed'").head()
     assert row.error == "the log is empty: give another day"
     assert run() == "done"
+
+
+def test_a_spark_that_died_is_named_with_the_remedy(context, stage):
+    stopped = SimpleNamespace(isStopped=lambda: True)
+    dead = SimpleNamespace(sparkContext=SimpleNamespace(_jsc=SimpleNamespace(sc=lambda: stopped)))
+    broken = replace(stage, entry=f"{__name__}:fail")
+    with pytest.raises(AktError, match=r"build_activity: Spark stopped.*--driver-memory 4g"):
+        run_stage(replace(context, spark=dead), Ledger(context.lake, context.run_id), broken)
 
 
 def test_the_stages_pass_on_what_they_need():
