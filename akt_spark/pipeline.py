@@ -11,6 +11,8 @@ from importlib import import_module
 from operator import getitem
 from pathlib import Path
 
+from pyspark.sql import SparkSession
+
 from akt_spark.config import fingerprint
 from akt_spark.errors import AktError
 from akt_spark.lake import SCHEMAS
@@ -189,7 +191,7 @@ def run_stage(ctx: Context, ledger: Ledger, stage: Stage) -> Record:
     try:
         outcome = stage.run(replace(ctx, lake=lake))
     except Exception as error:
-        if ctx.spark.sparkContext._jsc.sc().isStopped():  # nothing can be recorded, and the error says nothing of why
+        if _stopped(ctx.spark):  # nothing can be recorded, and the error says nothing of why
             raise AktError(
                 f"{stage.name}: Spark stopped in the middle, most likely for want of memory (see above): give it "
                 "more, for example spark-submit --driver-memory 4g, and run this again; finished stages are kept"
@@ -199,6 +201,13 @@ def run_stage(ctx: Context, ledger: Ledger, stage: Stage) -> Record:
     finished = record("done", outcome)
     ledger.append(finished)
     return finished
+
+
+def _stopped(spark: SparkSession) -> bool:
+    try:
+        return bool(spark.sparkContext._jsc.sc().isStopped())
+    except Exception:  # not even the JVM answers
+        return True
 
 
 def after(ctx: Context, record: Record) -> Context:

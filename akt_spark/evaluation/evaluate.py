@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 
 from pyspark import StorageLevel
@@ -17,6 +18,8 @@ from akt_spark.evaluation.slices import planted_slices, sample_slices
 from akt_spark.evaluation.wording import caveats, comparison_lines, verdicts
 from akt_spark.stage import Context, Outcome
 
+PREDICTIONS_PER_TASK = 100_000  # times their slices, of which a task sorts all rows several times, one sort in another
+
 
 def run(ctx: Context) -> Outcome:
     """Measures every variant and seed of the run on every slice, and compares the variants.
@@ -30,7 +33,7 @@ def run(ctx: Context) -> Outcome:
         raise MissingInput("serving.predictions", "score", f"has no row of run {ctx.run_id}")
     trained_on = frozen(ctx)
     scored = _check_pairing(ctx, predictions, trained_on)
-    metrics, found = _measure(ctx, predictions, trained_on)
+    metrics, found = _measure(ctx, predictions, scored, trained_on)
     _write(ctx, metrics, found)
     results = Results.of(ctx, metrics_by_key(metrics), found)
     notes = [*comparison_lines(results), *verdicts(results), *caveats(results)]
@@ -69,14 +72,18 @@ def _check_pairing(ctx: Context, predictions: DataFrame, trained_on: Frozen) -> 
     return expected * len(models)
 
 
-def _measure(ctx: Context, predictions: DataFrame, trained_on: Frozen) -> tuple[list[Row], list[Difference]]:
+def _measure(
+    ctx: Context, predictions: DataFrame, scored: int, trained_on: Frozen
+) -> tuple[list[Row], list[Difference]]:
     """Metrics and differences; as many as variants, seeds and slices, whatever the number of predictions."""
     config = ctx.config.evaluation
     membership = _membership(ctx, trained_on)
     base_rate = trained_on.samples.where(F.col("split") == "train").agg(F.avg("label")).head()[0]
     names = groups(predictions)
-    # read twice or thrice, and larger than the predictions: in memory they would take what the sorts need
-    rows = ranked(sliced(predictions, membership, names)).persist(StorageLevel.DISK_ONLY)
+    tasks = max(ctx.spark.sparkContext.defaultParallelism, math.ceil(scored / PREDICTIONS_PER_TASK))
+    in_slices = sliced(predictions, membership, names).repartition(tasks, "group")
+    # larger than the predictions: in memory they would take what the sorts need
+    rows = ranked(in_slices).persist(StorageLevel.DISK_ONLY)
     users = user_sums(rows).persist(StorageLevel.DISK_ONLY)
     try:
         calibration = calibration_error(rows, config.calibration_bins)
