@@ -169,7 +169,8 @@ def test_weights_of_another_shape_are_named(plan, tomorrow, tmp_path) -> None:
     wider = [None if vector is None else [*vector, 1.0] for vector in table.column("vector").to_pylist()]
     wider = table.set_column(table.column_names.index("vector"), "vector", pa.array(wider, pa.list_(pa.float32())))
     pq.write_table(wider, tmp_path / "wider.parquet")
-    _, fresh, new, said = rankers(plan, replace(tomorrow, item_files=(f"file://{tmp_path}/wider.parquet",)), TINY)
+    reading = TINY.model_copy(update={"content": ["item", "history", "similarity"]})
+    _, fresh, new, said = rankers(plan, replace(tomorrow, item_files=(f"file://{tmp_path}/wider.parquet",)), reading)
     assert said.endswith("of another shape, so new: content.blocks.item.weight, content.blocks.history.weight")
     assert torch.equal(new.content.blocks["item"].weight, fresh.content.blocks["item"].weight)
 
