@@ -191,10 +191,11 @@ def run_stage(ctx: Context, ledger: Ledger, stage: Stage) -> Record:
     try:
         outcome = stage.run(replace(ctx, lake=lake))
     except Exception as error:
-        if _stopped(ctx.spark):  # nothing can be recorded, and the error says nothing of why
+        if _stopped(ctx.spark):  # nothing can be recorded, and what is raised seldom says why
+            first = next(iter(str(error).splitlines()), type(error).__name__)
             raise AktError(
-                f"{stage.name}: Spark stopped in the middle, most likely for want of memory (see above): give it "
-                "more, for example spark-submit --driver-memory 4g, and run this again; finished stages are kept"
+                f"{stage.name}: Spark stopped in the middle ({first}), most likely for want of memory (see above): "
+                "give it more, say spark-submit --driver-memory 4g, and run this again; finished stages are kept"
             ) from error
         ledger.append(record("failed", Outcome(), str(error)[:10_000]))
         raise

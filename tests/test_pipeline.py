@@ -106,7 +106,7 @@ def test_a_spark_that_died_is_named_with_the_remedy(context, stage):
     stopped = SimpleNamespace(isStopped=lambda: True)
     dead = SimpleNamespace(sparkContext=SimpleNamespace(_jsc=SimpleNamespace(sc=lambda: stopped)))
     broken = replace(stage, entry=f"{__name__}:fail")
-    with pytest.raises(AktError, match=r"build_activity: Spark stopped.*--driver-memory 4g"):
+    with pytest.raises(AktError, match=r"Spark stopped in the middle \(the log is empty.*--driver-memory 4g"):
         run_stage(replace(context, spark=dead), Ledger(context.lake, context.run_id), broken)
 
 
