@@ -164,7 +164,7 @@ class EncoderConfig(Section):
     revision: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = Field(
         None, description="a name of your own for the encoder, instead of a hash of all that it is made of"
     )
-    rows_per_task: PositiveInt = Field(1024, description="items a Spark task; they are sorted by length together")
+    rows_per_task: PositiveInt = Field(5000, description="items a Spark task; they are sorted by length together")
     commit_rows: PositiveInt = Field(20_000, description="items or users a commit: a killed run loses no more")
     stall_seconds: PositiveFloat = Field(
         1200.0, description="the job ends when a task finishes no batch for so long, over all of Spark's attempts at it"
