@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from datetime import timedelta
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from torch import Tensor
 from akt_spark.errors import AktError
 
 GROUPS_WANTED = {"HOROVOD_DYNAMIC_PROCESS_SETS": "1"}  # environment of ranks; every exchange takes a little longer
+Exchanged = Callable[[], Tensor]  # of an exchange that has been started: waits for its end
 PATIENCE = timedelta(days=1)  # at the end, ranks wait for a group that still trains; a dead one is noticed at once
 
 
@@ -32,8 +33,12 @@ class Communicator(Protocol):
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replaces dense tensors of one dtype by their mean over the ranks, in one exchange."""
 
-    def average_sparse(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """The mean over the ranks of sparse row gradients (N, d), coalesced; rows that no rank touched stay absent."""
+    def average_gradients(self, dense: Sequence[Tensor], sparse: Sequence[Tensor]) -> list[Tensor]:
+        """`average` of dense tensors, and meanwhile the mean over the ranks of sparse row gradients (N, d).
+
+        Returns:
+            The latter, coalesced; rows that no rank touched stay absent.
+        """
 
     def gather(self, tensor: Tensor) -> Tensor:
         """The tensors of all ranks, one after another along the first dimension; their lengths may differ."""
@@ -55,9 +60,9 @@ class InlineCommunicator:
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Nothing to do."""
 
-    def average_sparse(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """The gradients, coalesced."""
-        return [gradient.coalesce() for gradient in gradients]
+    def average_gradients(self, dense: Sequence[Tensor], sparse: Sequence[Tensor]) -> list[Tensor]:
+        """The sparse ones, coalesced."""
+        return [gradient.coalesce() for gradient in sparse]
 
     def gather(self, tensor: Tensor) -> Tensor:
         """The tensor itself."""
@@ -79,12 +84,12 @@ class _Ranks(ABC):
     local_rank: int
 
     @abstractmethod
-    def _mean(self, tensor: Tensor) -> Tensor:
+    def _mean(self, tensor: Tensor) -> Exchanged:
         """The mean over the ranks of a flat tensor."""
 
     @abstractmethod
-    def gather(self, tensor: Tensor) -> Tensor:
-        """See `Communicator`."""
+    def _gathered(self, tensor: Tensor) -> Exchanged:
+        """What `gather` gives."""
 
     @abstractmethod
     def _grouped(self, groups: Sequence[list[int]]) -> Communicator:
@@ -99,20 +104,33 @@ class _Ranks(ABC):
             return InlineCommunicator()
         return self._grouped([list(range(first, first + size)) for first in range(0, self.world, size)])
 
+    def gather(self, tensor: Tensor) -> Tensor:
+        """See `Communicator`."""
+        return self._gathered(tensor)()
+
     def average(self, tensors: Sequence[Tensor]) -> None:
         """One exchange of all tensors, laid end to end."""
-        flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
-        mean = self._mean(flat)
-        for tensor, values in zip(tensors, mean.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.detach().copy_(values.view_as(tensor))
+        self._average(tensors)()
 
-    def average_sparse(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """Two gathers for all tables: how many rows and which, and their values."""
-        local = [gradient.coalesce() for gradient in gradients]
+    def average_gradients(self, dense: Sequence[Tensor], sparse: Sequence[Tensor]) -> list[Tensor]:
+        """Three exchanges under way at once: all dense tensors, which rows of all tables, and the values of these."""
+        finish_dense = self._average(dense)
+        local = [gradient.coalesce() for gradient in sparse]
         counts = torch.tensor([gradient.indices().shape[1] for gradient in local], device=local[0].device)
-        rows = self.gather(torch.cat([counts, *(gradient.indices()[0] for gradient in local)]))
-        values = self.gather(torch.cat([gradient.values().reshape(-1) for gradient in local]))
-        return _merge(rows, values, [gradient.shape for gradient in local], self.world)
+        rows = self._gathered(torch.cat([counts, *(gradient.indices()[0] for gradient in local)]))
+        values = self._gathered(torch.cat([gradient.values().reshape(-1) for gradient in local]))
+        finish_dense()
+        return _merge(rows(), values(), [gradient.shape for gradient in local], self.world)
+
+    def _average(self, tensors: Sequence[Tensor]) -> Callable[[], None]:
+        """Starts `average`; the call of what it returns ends it."""
+        mean = self._mean(torch.cat([tensor.detach().reshape(-1) for tensor in tensors]))
+
+        def finish() -> None:
+            for tensor, values in zip(tensors, mean().split([tensor.numel() for tensor in tensors]), strict=True):
+                tensor.detach().copy_(values.view_as(tensor))
+
+        return finish
 
 
 class HorovodCommunicator(_Ranks):
@@ -147,15 +165,17 @@ class HorovodCommunicator(_Ranks):
     def _carried(self, tensor: Tensor) -> Tensor:
         return tensor.detach() if self._carries_gpu else tensor.detach().cpu()
 
-    def _mean(self, tensor: Tensor) -> Tensor:
+    def _mean(self, tensor: Tensor) -> Exchanged:
         name = f"average.{tensor.dtype}.{len(tensor)}"
-        mean = self._hvd.allreduce(self._carried(tensor), op=self._hvd.Average, name=name, process_set=self._set)
-        return mean.to(tensor.device)
+        started = self._hvd.allreduce_async(
+            self._carried(tensor), op=self._hvd.Average, name=name, process_set=self._set
+        )
+        return lambda: self._hvd.synchronize(started).to(tensor.device)
 
-    def gather(self, tensor: Tensor) -> Tensor:
-        """An allgather along the first dimension."""
+    def _gathered(self, tensor: Tensor) -> Exchanged:
         name = f"gather.{tensor.dtype}.{tuple(tensor.shape[1:])}"
-        return self._hvd.allgather(self._carried(tensor), name=name, process_set=self._set).to(tensor.device)
+        started = self._hvd.allgather_async(self._carried(tensor), name=name, process_set=self._set)
+        return lambda: self._hvd.synchronize(started).to(tensor.device)
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """A broadcast of every tensor."""
@@ -190,12 +210,17 @@ class TorchCommunicator(_Ranks):
         group._join(made[self.rank // len(groups[0])])
         return group
 
-    def _mean(self, tensor: Tensor) -> Tensor:
-        self._dist.all_reduce(tensor, group=self._group)
-        return tensor / self.world
+    def _mean(self, tensor: Tensor) -> Exchanged:
+        started = self._dist.all_reduce(tensor, group=self._group, async_op=True)
 
-    def gather(self, tensor: Tensor) -> Tensor:
-        """Lengths first, then tensors that are padded to the longest."""
+        def finish() -> Tensor:
+            started.wait()
+            return tensor / self.world
+
+        return finish
+
+    def _gathered(self, tensor: Tensor) -> Exchanged:
+        """Lengths first, then tensors that are padded to the longest; both are waited for at once."""
         tensor = tensor.detach()
         length = torch.tensor([len(tensor)], device=tensor.device)
         lengths = [torch.zeros_like(length) for _ in range(self.world)]
@@ -205,7 +230,8 @@ class TorchCommunicator(_Ranks):
         padded[: len(tensor)] = tensor
         parts = [torch.empty_like(padded) for _ in range(self.world)]
         self._dist.all_gather(parts, padded, group=self._group)
-        return torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
+        found = torch.cat([part[: int(length)] for part, length in zip(parts, lengths, strict=True)])
+        return lambda: found
 
     def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """A broadcast of every tensor."""

@@ -177,11 +177,12 @@ class Trainer:
         for parameter in learning:
             if parameter.grad is None:  # ranks must exchange equally much
                 parameter.grad = torch.zeros_like(parameter)
-        self.communicator.average([*(parameter.grad for parameter in learning), *self.statistics])
+        dense = [*(parameter.grad for parameter in learning), *self.statistics]
         if self.pretraining:
+            self.communicator.average(dense)
             return []
         clicks = [_no_rows(table) if table.grad is None else table.grad for table in self.id_tables]
-        averaged = self.communicator.average_sparse([*clicks, *pulls])
+        averaged = self.communicator.average_gradients(dense, [*clicks, *pulls])
         for table, gradient in zip(self.id_tables, averaged, strict=False):
             table.grad = gradient
         return averaged[len(self.id_tables) :]

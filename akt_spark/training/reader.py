@@ -22,7 +22,7 @@ from akt_spark.errors import DataError
 from akt_spark.training import petastorm_fix
 from akt_spark.training.columns import Arrays, to_arrays
 from akt_spark.training.order import Part, deal, shuffled, steps_per_epoch
-from akt_spark.training.samples import Block, checksum
+from akt_spark.training.samples import Block
 
 Backend = Literal["petastorm", "arrow"]
 Batch = dict[str, Tensor]
@@ -71,7 +71,8 @@ def ordered_batches(
     blocks: Sequence[Block], batch_size: int, rank: int = 0, world: int = 1, *, backend: Backend = "petastorm"
 ) -> Iterator[Batch]:
     """Every row of this rank's share once, in the order of the files; the last batch may be smaller."""
-    for rows in _rebatch(_read(deal(blocks, rank, world), backend), batch_size, keep_rest=True):
+    parts = _read(deal(blocks, rank, world), backend)
+    for rows in _rebatch(((part, np.arange(len(part["label"]))) for part in parts), batch_size, keep_rest=True):
         yield to_batch(rows)
 
 
@@ -92,7 +93,7 @@ def _read(parts: Sequence[Part], backend: Backend) -> Iterator[Arrays]:
             piece = next(row_groups, None)
             if piece is None:
                 break
-            found += checksum(piece.pop(SAMPLE_ID).tolist())
+            found += int(piece.pop(SAMPLE_ID).sum())
             pieces.append(piece)
             rows += len(piece["label"])
         if rows != part.block.rows:
@@ -142,27 +143,29 @@ _READERS: dict[str, Callable[[Sequence[str]], Iterator[Arrays]]] = {
 }
 
 
-def _mix(parts: Iterator[Arrays], window: int, rng: np.random.Generator) -> Iterator[Arrays]:
-    """Joins ``window`` parts at a time and permutes their rows."""
+def _mix(parts: Iterator[Arrays], window: int, rng: np.random.Generator) -> Iterator[tuple[Arrays, np.ndarray]]:
+    """Joins ``window`` parts at a time, and says in which order their rows are to be taken."""
     while pieces := list(islice(parts, window)):
         rows = _concatenate(pieces)
-        order = rng.permutation(len(rows["label"]))
-        yield {name: values[order] for name, values in rows.items()}
+        yield rows, rng.permutation(len(rows["label"]))
 
 
-def _rebatch(chunks: Iterator[Arrays], size: int, keep_rest: bool = False) -> Iterator[Arrays]:
-    """Cuts chunks of any length into batches of ``size`` rows; the rest of a chunk goes before the next one."""
+def _rebatch(chunks: Iterator[tuple[Arrays, np.ndarray]], size: int, keep_rest: bool = False) -> Iterator[Arrays]:
+    """Cuts chunks of any length, each with the order of its rows, into batches of ``size`` rows.
+
+    The rest of a chunk goes before the next one. Rows are copied here, once each.
+    """
     pieces, held = [], 0  # of the next batch
-    for chunk in chunks:
-        start, rows = 0, len(chunk["label"])
-        while start < rows:
-            stop = min(start + size - held, rows)
-            pieces.append({name: values[start:stop] for name, values in chunk.items()})
-            held += stop - start
+    for chunk, order in chunks:
+        start = 0
+        while start < len(order):
+            chosen = order[start : start + size - held]
+            pieces.append({name: values.take(chosen, axis=0) for name, values in chunk.items()})
+            held += len(chosen)
+            start += len(chosen)
             if held == size:
                 yield _concatenate(pieces)
                 pieces, held = [], 0
-            start = stop
     if keep_rest and pieces:
         yield _concatenate(pieces)
 
