@@ -590,6 +590,11 @@ class ModelConfig(Section):
                 f"block_tail_prefix keeps prefix rows from students, and cluster_mode {self.cluster_mode} has none: "
                 "set block_tail_prefix: false, or cluster_mode: hybrid or prefix"
             )
+        if self.prefix_members and self.cluster_mode not in ("prefix", "hybrid"):
+            raise ValueError(
+                f"prefix_members ({self.prefix_members}) chooses among the rows of prefixes, and cluster_mode "
+                f"{self.cluster_mode} has none: set prefix_members: 0, or cluster_mode: hybrid or prefix"
+            )
         if self.aggregation and self.hard_search == "none":
             raise ValueError("the cluster view attends to the searched history: set hard_search: sid or category")
         if self.content_branch == "none" and self.pretrain_epochs:

@@ -35,6 +35,7 @@ WITHOUT_CODES: dict[str, Any] = {  # an embedding is the row of its id, and noth
     "activity_dropout": 0.0,
     "monotone_prior": 0.0,
     "block_tail_prefix": False,
+    "prefix_members": 0,
 }
 # what a ranker without clusters is: attention and hard search by category and statistics, the paper's "online base"
 BASE: dict[str, Any] = {

@@ -373,6 +373,7 @@ def test_every_key_of_the_model_is_shown_to_have_an_effect():
         ({"activity_dropout": 0.1, "gate": "constant"}, "set activity_dropout: 0.0, or gate: learned"),
         ({"monotone_prior": 0.1, "mix": "cluster"}, "set monotone_prior: 0.0, or gate: learned"),
         ({"block_tail_prefix": True, "cluster_mode": "per_id"}, "set block_tail_prefix: false"),
+        ({"prefix_members": 3, "cluster_mode": "per_id", "transfer": False}, "set prefix_members: 0"),
         ({"pretrain_epochs": 2}, "set pretrain_epochs: 0, or content_branch: trained"),
         ({"content_branch": "frozen"}, "set pretrain_epochs, or content_branch: trained"),
         ({"hard_search": "none"}, "set hard_search: sid or category"),
