@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -131,26 +132,46 @@ def _resume(trainer: Trainer, plan: Plan, training: Training) -> Progress:
 
 def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progress, epoch: int, live: Live) -> None:
     """Trains an epoch, from where it stands, validates and saves it, and adds it to the progress."""
-    communicator, settings = trainer.communicator, plan.settings
-    rank, world, first_step = communicator.rank, communicator.world, trainer.step
-    started, first, before = time.monotonic(), len(trainer.curve), progress.seconds
+    settings, first_step, first_point = plan.settings, trainer.step, len(trainer.curve)
+    started, before = time.monotonic(), progress.seconds
 
     def save() -> None:
-        """The position is seed, epoch and step, over the pinned version of the samples."""
         progress.seconds = before + time.monotonic() - started
-        progress.peak_gib = max(progress.peak_gib, peak_gib())
-        if rank == 0:
-            position = {"seed": training.seed, "epoch": epoch, "versions": plan.versions}
-            saved = position | trainer.progress() | asdict(progress)
-            folder, step = Path(training.folder), trainer.step
-            folders.save_step(folder, step, trainer.model, trainer.optimiser_state(), saved)
-            kept = {step, progress.best * plan.steps_of(training)} if progress.judged else {step}
-            folders.drop_steps(folder, keep=kept)
+        _save(trainer, plan, training, progress, epoch)
 
     def save_inside() -> None:
         if trainer.step < epoch * plan.steps_of(training):  # the end is saved with what validation says
             save()
 
+    trainer.train_epoch(live.epoch(_steps_left(trainer, plan, training, epoch), epoch), save_inside)
+    speed = (trainer.step - first_step) * settings.batch_size * settings.shares / (time.monotonic() - started)
+    reader_wait = torch.tensor([live.pace.reader_wait], dtype=torch.float64)
+    trainer.communicator.average([reader_wait])
+    progress.timings += [(trainer.step, "samples_per_second", speed), (trainer.step, "reader_wait", float(reader_wait))]
+    alone, loss_of_phase = trainer.pretraining, "pretraining_loss" if trainer.pretraining else "loss"
+    losses = [value for _, name, value in trainer.curve[first_point:] if name == loss_of_phase]
+    metrics = _validated(trainer, plan)
+    auc = metrics["validation_auc"]
+    if alone:  # no epoch of these is the best one
+        metrics = {name.replace("validation", "pretraining"): value for name, value in metrics.items()}
+    trainer.curve += [(trainer.step, name, value) for name, value in metrics.items()]
+    progress.metrics.append(metrics)
+    live.show(progress.timings[-2:])
+    save()
+    if trainer.communicator.rank == 0:
+        loss = f"loss {sum(losses) / len(losses):.4f}, " if losses else ""
+        say(
+            plan.log,
+            f"{training.name}, epoch {epoch}/{training.epochs(settings)}{' (content alone)' if alone else ''}: {loss}"
+            f"validation AUC {auc:.4f}, {speed:,.0f} samples/s, reader wait {float(reader_wait):.1%}",
+        )
+
+
+def _steps_left(
+    trainer: Trainer, plan: Plan, training: Training, epoch: int
+) -> Iterator[Sequence[dict[str, torch.Tensor]]]:
+    """What is left of an epoch: for every step a batch of each of this rank's lanes."""
+    settings, steps = plan.settings, plan.steps_of(training)
     streams = [
         batches(
             plan.blocks_of(training, epoch),
@@ -160,38 +181,36 @@ def _run_epoch(trainer: Trainer, plan: Plan, training: Training, progress: Progr
             seed=training.seed,
             epoch=epoch,
             shuffle_blocks=settings.shuffle_blocks,
-            skip=first_step - (epoch - 1) * plan.steps_of(training),
-            steps=plan.steps_of(training),
+            skip=trainer.step - (epoch - 1) * steps,
+            steps=steps,
             backend=settings.reader,
         )
         for lane in trainer.lanes
     ]
-    streams = [moved(stream, trainer.device) for stream in streams]
-    trainer.train_epoch(live.epoch(zip(*streams, strict=True), epoch), save_inside)
-    taken = (trainer.step - first_step) * settings.batch_size * settings.shares
-    speed = taken / (time.monotonic() - started)
-    reader_wait = torch.tensor([live.pace.reader_wait], dtype=torch.float64)
-    communicator.average([reader_wait])
-    progress.timings += [(trainer.step, "samples_per_second", speed), (trainer.step, "reader_wait", float(reader_wait))]
-    held_out = ordered_batches(plan.validation, settings.batch_size, rank, world, backend=settings.reader)
-    alone, loss_of_phase = trainer.pretraining, "pretraining_loss" if trainer.pretraining else "loss"
-    judged = trainer.model.content_branch if alone else trainer.model
-    metrics = validate(judged, moved(held_out, trainer.device), communicator)
-    auc = metrics["validation_auc"]
-    if alone:  # no epoch of these is the best one
-        metrics = {name.replace("validation", "pretraining"): value for name, value in metrics.items()}
-    losses = [value for _, name, value in trainer.curve[first:] if name == loss_of_phase]
-    trainer.curve += [(trainer.step, name, value) for name, value in metrics.items()]
-    progress.metrics.append(metrics)
-    live.show(progress.timings[-2:])
-    save()
-    if rank == 0:
-        loss = f"loss {sum(losses) / len(losses):.4f}, " if losses else ""
-        say(
-            plan.log,
-            f"{training.name}, epoch {epoch}/{training.epochs(settings)}{' (content alone)' if alone else ''}: {loss}"
-            f"validation AUC {auc:.4f}, {speed:,.0f} samples/s, reader wait {float(reader_wait):.1%}",
-        )
+    return zip(*(moved(stream, trainer.device) for stream in streams), strict=True)
+
+
+def _validated(trainer: Trainer, plan: Plan) -> dict[str, float]:
+    """Measures of what is trained in this phase, the model or its branch of content, on the validation split."""
+    communicator, settings = trainer.communicator, plan.settings
+    held_out = ordered_batches(
+        plan.validation, settings.batch_size, communicator.rank, communicator.world, backend=settings.reader
+    )
+    judged = trainer.model.content_branch if trainer.pretraining else trainer.model
+    return validate(judged, moved(held_out, trainer.device), communicator)
+
+
+def _save(trainer: Trainer, plan: Plan, training: Training, progress: Progress, epoch: int) -> None:
+    """Rank 0 saves where the training stands: seed, epoch and step, over the pinned version of the samples."""
+    progress.peak_gib = max(progress.peak_gib, peak_gib())
+    if trainer.communicator.rank != 0:
+        return
+    position = {"seed": training.seed, "epoch": epoch, "versions": plan.versions}
+    saved = position | trainer.progress() | asdict(progress)
+    folder, step = Path(training.folder), trainer.step
+    folders.save_step(folder, step, trainer.model, trainer.optimiser_state(), saved)
+    kept = {step, progress.best * plan.steps_of(training)} if progress.judged else {step}
+    folders.drop_steps(folder, keep=kept)
 
 
 def _finish(
