@@ -1,4 +1,4 @@
-"""docs/results.md holds what the results of the experiments hold, and nothing of what was not run."""
+"""docs/results.md and its pages hold what the results of the experiments hold, and nothing of what was not run."""
 
 from __future__ import annotations
 
@@ -101,29 +101,31 @@ def test_the_page_and_its_pictures_are_made_from_the_results(pages: ModuleType, 
     pages.Page(REPOSITORY / "benchmarks/results").write(tmp_path)
     docs = REPOSITORY / "docs"
     assert (tmp_path / "results.md").read_text() == (docs / "results.md").read_text()
-    pictures = {file.name: file.read_text() for file in docs.glob("results/*.svg")}
-    assert {file.name: file.read_text() for file in tmp_path.glob("results/*.svg")} == pictures
+    beside = {file.name: file.read_text() for file in docs.glob("results/*")}
+    assert {file.name: file.read_text() for file in tmp_path.glob("results/*")} == beside
 
 
 def test_without_results_the_page_says_nothing_of_any_data_set(pages: ModuleType, tmp_path: Path) -> None:
     page = pages.Page(tmp_path)
-    assert page.pictures == {}
+    assert page.pictures == page.pages == {}
     assert "\n## " not in page.text and "hm_week" not in page.text and "movielens" not in page.text
 
 
 def test_the_main_table_has_every_form_of_a_difference(pages: ModuleType, tmp_path: Path) -> None:
-    text = made(pages, tmp_path, ("main", main_rows())).text
-    assert "## tiny\n\n2 cores, 24 GiB.\n" in text
+    page = made(pages, tmp_path, ("main", main_rows()))
+    assert "## tiny\n\n2 cores, 24 GiB.\n" in page.text
+    assert line(page.text, "### [All rankers](results/tiny_main.md)", "akt_rec") == ["0.7500"] * 8
+    text = page.pages["tiny_main.md"]
     assert "seeds 1, 2; 5,000 train samples (50.0% positive), 1,000 test samples (40.0% positive)" in text
     assert "1,000 resamples of users; day 2024-01-20; recorded at commit c0ffee; source 0123abcd.\n" in text
-    assert line(text, "### tiny: All rankers", "akt_rec") == ["0.7500"] * 8
-    auc = "#### AUC minus that of `base`"
+    assert line(text, "# tiny: All rankers", "akt_rec") == ["0.7500"] * 8
+    auc = "## AUC minus that of `base`"
     whole = ["0.7500", "**+0.0123**", "+1.64 %", "+4.92 %", "+0.0103 to +0.0143", "2 of 2", "< .001"]
     assert line(text, auc, "akt_rec") == whole
     assert line(text, auc, "prefix_residual")[1::5] == ["+0.0010", "0.200"]
-    assert line(text, "#### log loss minus", "akt_rec")[3] == "-"
-    assert line(text, "#### tail GAUC minus", "akt_rec")[4:] == ["no interval: 9 users", "2 of 2", "-"]
-    assert line(text, "#### `akt_rec` against each other", "prefix_residual")[0].startswith("+0.0077<br>")
+    assert line(text, "## log loss minus", "akt_rec")[3] == "-"
+    assert line(text, "## tail GAUC minus", "akt_rec")[4:] == ["no interval: 9 users", "2 of 2", "-"]
+    assert line(text, "## `akt_rec` against each other", "prefix_residual")[0].startswith("+0.0077<br>")
     assert "head AUC minus" not in text  # there are no such differences
 
 
@@ -131,26 +133,41 @@ def test_what_was_not_measured_is_not_mentioned(pages: ModuleType, tmp_path: Pat
     page = made(pages, tmp_path, ("main", main_rows()))
     assert page.pictures == {}
     for absent in ("gate against", "Gains by", "Planted tail of", "Cost of", "Does it matter", "<details>"):
-        assert absent not in page.text
+        assert absent not in page.text + page.pages["tiny_main.md"]
+
+
+def test_what_was_claimed_stands_before_what_was_found_of_the_first_variant_and_the_best_other(
+    pages: ModuleType, tmp_path: Path
+) -> None:
+    text = made(pages, tmp_path, ("main", main_rows()), ("direction", main_rows())).text
+    heading, link = "## The paper's margins", "[All rankers](results/tiny_main.md)"
+    table = [line for line in text[text.index(heading) : text.index("## tiny")].splitlines() if line.startswith("|")]
+    assert table[2] == "|  | to be passed |  |  | +0.35 % | +1.53 % | +4.00 % | not below | not below |"
+    assert table[3] == f"| tiny | {link} | 2 | `akt_rec` | **+1.64 %** | - | +6.67 % | - | - |"
+    assert len(table) == 4  # the others are below the reference here, and the other experiment claims nothing
+    better = [row | {"value": 0.8} if row.get("variant") == "prefix_residual" else row for row in main_rows()]
+    text = made(pages, tmp_path, ("main", better)).text
+    assert f"| tiny | {link} | 2 | `prefix_residual` | +0.13 % | - | - | - | - |" in text
 
 
 def test_steps_and_gates_are_drawn_and_stand_in_figures_below(pages: ModuleType, tmp_path: Path) -> None:
     page = made(pages, tmp_path, ("main", [*main_rows(), *stepped(), *costs()]))
     names = {"tiny_main_item_decile_auc.svg", "tiny_main_cluster_teachers_auc.svg", "tiny_main_gate_item.svg"}
     assert set(page.pictures) == names
+    text = page.pages["tiny_main.md"]
     for name in names:
-        assert f'<img src="results/{name}"' in page.text
+        assert f'<img src="{name}"' in text
         assert page.pictures[name].startswith("<svg ") and page.pictures[name].endswith("</svg>\n")
         assert '<rect width="100%" height="100%" fill="#fff"/>' in page.pictures[name]
-    assert "| 3 | 40 | 50 | +0.0020<br>0.0000 to +0.0040<br>2/2, p 0.200 | - |" in page.text
-    assert "| item without impressions in training | 5 | 50 |" in page.text
-    assert "| 4-15 | 700 | 50 |" in page.text
-    assert "| 0 | 7 | 0.625 |" in page.text and "| 2 to 3 | 7 | 0.500 |" in page.text
-    assert line(page.text, "#### Cost of each variant", "akt_rec") == ["12,345", "6,789", "1.2", "0.88", "1.5"]
+    assert "| 3 | 40 | 50 | +0.0020<br>0.0000 to +0.0040<br>2/2, p 0.200 | - |" in text
+    assert "| item without impressions in training | 5 | 50 |" in text
+    assert "| 4-15 | 700 | 50 |" in text
+    assert "| 0 | 7 | 0.625 |" in text and "| 2 to 3 | 7 | 0.500 |" in text
+    assert line(text, "## Cost of each variant", "akt_rec") == ["12,345", "6,789", "1.2", "0.88", "1.5"]
     page.write(tmp_path)
-    assert {file.name for file in tmp_path.glob("results/*.svg")} == names
+    assert {file.name for file in tmp_path.glob("results/*")} == names | {"tiny_main.md"}
     pages.Page(tmp_path / "nothing").write(tmp_path)
-    assert not list(tmp_path.glob("results/*.svg"))
+    assert not list(tmp_path.glob("results/*"))
 
 
 def test_an_experiment_of_two_files_stands_behind_that_of_the_first_and_keeps_its_pictures(
@@ -158,13 +175,11 @@ def test_an_experiment_of_two_files_stands_behind_that_of_the_first_and_keeps_it
 ) -> None:
     rows = [*main_rows(), *stepped()]
     page = made(pages, tmp_path, ("main-popularity", rows), ("main", rows), ("new", rows))
-    places = [
-        page.text.index(title) for title in ("### tiny: All rankers\n", "### tiny: All rankers (", "### tiny: new")
-    ]
+    places = [page.text.index(title) for title in ("### [All rankers](", "### [All rankers (", "### [new](")]
     assert places == sorted(places)
     assert "`conf/experiments/main.yaml`, `conf/experiments/popularity.yaml`; reference `base`" in page.text
     assert {"tiny_main_item_decile_auc.svg", "tiny_main-popularity_item_decile_auc.svg"} <= set(page.pictures)
-    assert line(page.text, "### tiny: All rankers (negatives", "akt_rec") == ["0.7500"] * 8
+    assert line(page.text, "### [All rankers (negatives", "akt_rec") == ["0.7500"] * 8
 
 
 def test_ablations_compare_every_pair_and_a_planted_tail_is_shown_by_what_is_left(
@@ -174,11 +189,12 @@ def test_ablations_compare_every_pair_and_a_planted_tail_is_shown_by_what_is_lef
     for kept, n in {"30": 30, "control": 5, "0": 0, "9": 9}.items():
         rows.append({"part": "slice", "slice": f"planted_item_{kept}", "n": 100 + n, "positives": 1, "users": 50})
         rows += [difference(variant, f"planted_item_{kept}", "auc", n / 1000) for variant in VARIANTS[:-1]]
-    text = made(pages, tmp_path, ("direction", rows), ("other", main_rows())).text
-    assert text.index("### tiny: Does it matter which way knowledge moves?") < text.index("### tiny: other")
+    page = made(pages, tmp_path, ("direction", rows), ("other", main_rows()))
+    assert page.text.index("### [Does it matter which way knowledge moves?]") < page.text.index("### [other]")
+    text = page.pages["tiny_direction.md"]
     assert "<summary>Differences to prefix_residual: 95 % interval, wins and p</summary>" in text
     assert line(text, "Differences to `base`", "akt_rec")[0] == "**+0.0123**<br>+0.0103 to +0.0143<br>2/2, p < .001"
-    planted = "#### Planted tail of items: AUC minus that of `base`"
+    planted = "## Planted tail of items: AUC minus that of `base`"
     assert "| training events left | 0 (100 rows) | 9 (109 rows) | 30 (130 rows) | control (105 rows) |" in text
     cells = [cell.split("<br>")[0] for cell in line(text, planted, "prefix_residual")]
     assert cells == ["0.0000", "+0.0090", "+0.0300", "+0.0050"]
